@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
@@ -144,15 +144,9 @@ def disabled() -> set[str]:
 
 
 def _entry_points(group: str) -> list[tuple[EntryPoint, Distribution]]:
-    """Entry points of every installed distribution, ours first, then by name; one distribution counts once."""
-    found, met = [], set()
-    for dist in distributions():
-        name = dist.metadata["Name"] or ""
-        if name.lower() in met:
-            continue
-        met.add(name.lower())
-        found += [(point, dist) for point in dist.entry_points if point.group == group]
-    return sorted(found, key=lambda pair: (pair[1].metadata["Name"] != "fewshot", pair[0].name))
+    """Entry points of the installed distributions, ours first, then by name."""
+    found = [(point, point.dist) for point in entry_points(group=group) if point.dist is not None]
+    return sorted(found, key=lambda pair: (pair[1].name != "fewshot", pair[0].name))
 
 
 def load_group(into: Registry, group: str, cli: click.Group | None = None) -> None:
@@ -168,7 +162,7 @@ def load_group(into: Registry, group: str, cli: click.Group | None = None) -> No
     for point, dist in _entry_points(group):
         if point.name in disabled():
             continue
-        row = PluginRow(point.name, point.value, dist.metadata["Name"] or "?", dist.version)
+        row = PluginRow(point.name, point.value, dist.name, dist.version)
         into.plugins.append(row)
         try:
             into.load(point.load(), row, cli)

@@ -65,7 +65,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the `fewshot` command."""
-    warnings.showwarning = _warn_in_one_line
+    warnings.formatwarning = _warn_in_one_line
     try:
         load_group(Registry(), COMMAND_GROUP, cli)
     except FewshotError as error:
@@ -74,5 +74,7 @@ def main(args: Sequence[str] | None = None) -> None:
     cli.main(args=None if args is None else list(args), prog_name="fewshot")
 
 
-def _warn_in_one_line(message: Warning | str, *_: object) -> None:
-    click.echo(f"warning: {message}", err=True)
+def _warn_in_one_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"warning: {message}\n"
