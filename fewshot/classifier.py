@@ -132,8 +132,8 @@ class Classifier:
         if self.head is None:
             raise MissingInput("this classifier has not been fitted yet; call fit() first")
         head, device = self.head, self.encoder.device
-        chunks = [head.logits(chunk.to(device)).cpu() for chunk in embeddings.split(CHUNK)]
-        return torch.cat(chunks) if chunks else torch.zeros(0, len(self.classes))
+        starts = range(0, max(len(embeddings), 1), CHUNK)
+        return torch.cat([head.logits(embeddings[start : start + CHUNK].to(device)).cpu() for start in starts])
 
     def predict(self, inputs: Inputs, top: int = 3) -> list[Prediction]:
         """Classify pictures, folders, an index, or embeddings; pictures that cannot be read are left out.

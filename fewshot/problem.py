@@ -36,7 +36,7 @@ class Problem:
 
     def check(self, strategy: Strategy) -> None:
         """Refuse a strategy that needs examples of every class when some class has none, by the class's name."""
-        if strategy.unseen or "support" not in strategy.needs:
+        if strategy.unseen or "support" not in strategy.needs or not self.support:
             return
         empty = [name for name, seen in zip(self.classes, self.task.seen().tolist(), strict=True) if not seen]
         if empty:
@@ -56,13 +56,13 @@ def embed_labelled(
     DataError
         when labels and examples differ in number, or every picture of a class is unreadable.
     """
+    if isinstance(items, str | Path) and labels is None:
+        items = read_items(Path(items))
+    if isinstance(items, Items):
+        labels = items.labels
+        items = items.sources
     if labels is None:
-        if not isinstance(items, Items):
-            if not isinstance(items, str | Path):
-                raise DataError("examples that are not a folder or table need labels: one for each of them")
-            items = read_items(Path(items))
-        items, labels = list(items.sources), items.labels
-    assert not isinstance(items, Items)
+        raise DataError("examples that are not a folder or table need labels: one for each of them")
     embedded = embed_inputs(encoder, items, progress=progress)
     total = len(items) if isinstance(items, Sequence | Tensor) and not isinstance(items, str) else len(embedded.names)
     if len(labels) != total:

@@ -77,6 +77,6 @@ def report_skipped(skipped: Iterable[Skipped]) -> None:
     """Name on stderr each picture that could not be read, and count them."""
     listed = list(skipped)
     for skip in listed:
-        click.echo(f"skipped {skip.source}: {skip.reason}", err=True)
+        click.echo(f"skipped {skip.source!s}: {skip.reason}", err=True)
     if listed:
         click.echo(f"{len(listed)} pictures were skipped", err=True)
