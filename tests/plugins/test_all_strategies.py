@@ -6,7 +6,7 @@ from importlib.metadata import distribution
 import fewshot_plugins
 import pytest
 
-from fewshot.registry import registry
+from fewshot.registry import COMMAND_GROUP, GROUP, registry
 from fewshot.testing import STRATEGY_CHECKS
 
 
@@ -21,7 +21,7 @@ def test_files_and_entry_points_agree() -> None:
     declared = {
         point.name: point.value
         for point in distribution("fewshot").entry_points
-        if point.group == "fewshot" and point.value.startswith("fewshot_plugins.")
+        if point.group in (GROUP, COMMAND_GROUP) and point.value.startswith("fewshot_plugins.")
     }
     assert {value.removeprefix("fewshot_plugins.") for value in declared.values()} == files
 
