@@ -26,16 +26,20 @@ def brier(probability: Tensor, labels: Tensor) -> Tensor:
     return (distance * known).sum(-1) / known.sum(-1)
 
 
-def reliability(confidence: Tensor, correct: Tensor, bins: int = BINS) -> Tensor:
-    """Sort predictions into equal bins (lo, hi] of confidence.  [n] in [0, 1], [n] bool -> [3, bins] float64
+def reliability(
+    confidence: Tensor, correct: Tensor, bins: int = BINS, *, group: Tensor | None = None, groups: int = 1
+) -> Tensor:
+    """Sort predictions into equal bins (lo, hi] of confidence.  [n] in [0, 1], [n] bool -> [groups, 3, bins] float64
 
-    The rows are: predictions in the bin, sum of their confidences, number that were right. Tables of several sets of
-    predictions add up.
+    The rows are: predictions in the bin, sum of their confidences, number that were right. `group` ([n], from 0) makes
+    a table for each group; tables of several sets of predictions add up.
     """
     place = (confidence.double() * bins).ceil().long().sub(1).clamp(0, bins - 1)  # [n]
+    if group is not None:
+        place = place + group * bins
     rows = torch.stack([torch.ones_like(confidence), confidence, correct.to(confidence.dtype)]).double()  # [3, n]
-    table = torch.zeros(3, bins, dtype=torch.float64, device=confidence.device)
-    return table.index_add_(1, place, rows)
+    table = torch.zeros(3, groups * bins, dtype=torch.float64, device=confidence.device)
+    return table.index_add_(1, place, rows).reshape(3, groups, bins).transpose(0, 1)
 
 
 def ece(table: Tensor) -> Tensor:

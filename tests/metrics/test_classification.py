@@ -66,7 +66,7 @@ def test_calibration_error_by_hand():
     # bin (0.4, 0.6]: 0.5 wrong, 0.55 right; bin (0.8, 1.0]: 0.9, 1.0 both right
     table = calibration.reliability(
         torch.tensor([0.5, 0.55, 0.9, 1.0]), torch.tensor([False, True, True, True]), bins=5
-    )
+    )[0]
     assert table[0].tolist() == [0, 0, 2, 0, 2]
     assert table[2].tolist() == [0, 0, 1, 0, 2]
     assert calibration.ece(table).item() == pytest.approx((abs(1.05 - 1) + abs(1.9 - 2)) / 4)
