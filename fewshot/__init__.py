@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fewshot.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from fewshot.classifier import Classifier, Prediction
     from fewshot.encoders import Encoder, load_encoder
     from fewshot.errors import FewshotError
     from fewshot.options import option
@@ -18,10 +19,12 @@ __version__ = "0.1.0"
 
 # Torch takes more than a second to import, so the names that need it are looked up on first use (PEP 562).
 _HOME = {
+    "Classifier": "classifier",
     "Encoder": "encoders",
     "FewshotError": "errors",
     "Head": "strategy",
     "LinearHead": "strategy",
+    "Prediction": "classifier",
     "StackedHead": "strategy",
     "Strategy": "strategy",
     "Task": "task",
@@ -32,10 +35,12 @@ _HOME = {
 }
 
 __all__ = [
+    "Classifier",
     "Encoder",
     "FewshotError",
     "Head",
     "LinearHead",
+    "Prediction",
     "StackedHead",
     "Strategy",
     "Task",

@@ -49,7 +49,11 @@ class DataError(FewshotError, ValueError):
 
 
 class ImageError(FewshotError, OSError):
-    """One picture cannot be read; runs over many pictures skip and count it."""
+    """One picture cannot be read; runs over many pictures skip and count it. `reason` is the text without the name."""
+
+    def __init__(self, reason: str, picture: str = "") -> None:
+        super().__init__(f"cannot read {picture}: {reason}" if picture else reason)
+        self.reason = reason
 
 
 class WeightsMissing(FewshotError, FileNotFoundError):

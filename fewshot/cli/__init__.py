@@ -15,8 +15,10 @@ from fewshot.registry import COMMAND_GROUP, Registry, load_group
 
 # name: (where the command lives, its one-line help, which must equal the command's own; a test compares them)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "classify": ("fewshot.cli.classify:classify", "Classify pictures, folders or an index."),
     "datasets": ("fewshot.cli.lists:datasets", "List the datasets that plugins register."),
     "encoders": ("fewshot.cli.lists:encoders", "List the encoders that plugins register."),
+    "fit": ("fewshot.cli.fit:fit", "Learn a classifier and save it for `classify --model`."),
     "plugins": ("fewshot.cli.lists:plugins", "List the plugins, what they hook into, and which are broken."),
     "strategies": ("fewshot.cli.lists:strategies", "List the strategies, or show one with its options."),
 }

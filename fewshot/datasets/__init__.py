@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fewshot.errors import DataError
+
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]  # whatever `images.open_image` opens
 
 
@@ -45,3 +47,21 @@ class Dataset(ABC):
         DataError
             when the files are missing or are not what the dataset should hold.
         """
+
+
+def read_items(path: Path) -> Items:
+    """Read labelled pictures from a folder of class folders or a CSV/JSONL table, whichever `path` is.
+
+    Raises
+    ------
+    DataError
+        when `path` is neither, or as the reader of its kind says.
+    """
+    from fewshot.datasets.folder import read_class_folders
+    from fewshot.datasets.table import read_table
+
+    if path.suffix.lower() in (".csv", ".jsonl") and path.is_file():
+        return read_table(path)
+    if path.is_dir():
+        return read_class_folders(path)
+    raise DataError(f"{path} is neither a folder of class folders nor a .csv or .jsonl table of path and label")

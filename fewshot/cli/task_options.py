@@ -1,0 +1,79 @@
+"""Options that `classify` and `fit` share: what to learn from, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from fewshot.errors import DataError, InvalidOption
+
+if TYPE_CHECKING:
+    from fewshot.classifier import Classifier
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--classes", metavar="A,B,C", help="Class names, separated by commas."),
+    click.option("--classes-file", type=Path, metavar="FILE", help="Class names or phrases: .txt, .json, .toml, .csv."),
+    click.option("--support", type=Path, metavar="DIR", help="Examples: a folder a class, or a CSV/JSONL table."),
+    click.option("--attributes", type=Path, metavar="CSV", help="What each class is like: a row of numbers a class."),
+    click.option("--unlabeled", type=Path, multiple=True, metavar="PATH", help="Pictures to adapt to, without labels."),
+    click.option("--source", type=Path, metavar="DIR", help="Labelled examples of another domain to transfer from."),
+    click.option("--template", multiple=True, metavar="TEXT", help="Prompt with {} for the class name; repeatable."),
+    click.option("-s", "--strategy", metavar="NAME", help="Strategy; see `fewshot strategies`."),
+    click.option("-o", "--option", "option_pairs", multiple=True, metavar="K=V", help="Option of the strategy."),
+    click.option("--encoder", metavar="NAME", help="Encoder; see `fewshot encoders`.  [default: lite]"),
+    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."),
+)
+
+
+def task_options(command: F) -> F:
+    """Add the shared options to a command; they arrive as the keyword arguments of `learn`."""
+    for decorate in reversed(OPTIONS):
+        command = decorate(command)
+    return command
+
+
+def learn(
+    *,
+    classes: str | None,
+    classes_file: Path | None,
+    support: Path | None,
+    attributes: Path | None,
+    unlabeled: tuple[Path, ...],
+    source: Path | None,
+    template: tuple[str, ...],
+    strategy: str | None,
+    option_pairs: tuple[str, ...],
+    encoder: str | None,
+    device: str,
+) -> Classifier:
+    """Fit a classifier from the shared options.
+
+    Raises
+    ------
+    FewshotError
+        for options that exclude each other, and whatever `Classifier.fit` refuses.
+    """
+    if classes is not None and classes_file is not None:
+        raise InvalidOption("--classes and --classes-file exclude each other; give one of them")
+    if template and classes is None and classes_file is None:
+        raise InvalidOption("--template needs class names to put into it: pass --classes or --classes-file")
+    if classes is None and classes_file is None and support is None and attributes is None:
+        raise DataError("nothing to go by: pass --classes, --classes-file, --support or --attributes")
+    from fewshot.classifier import Classifier
+    from fewshot.options import split_pairs
+
+    options = split_pairs(option_pairs)
+    classifier = Classifier(strategy, encoder or "lite", device=device, options=options, progress=True)
+    return classifier.fit(
+        support,
+        classes=classes_file or classes,
+        templates=template,
+        attributes=attributes,
+        unlabeled=list(unlabeled) or None,
+        source=source,
+    )

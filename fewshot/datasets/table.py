@@ -1,0 +1,86 @@
+"""table: pictures listed in a CSV or JSONL file with the columns path and label, and maybe split."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from fewshot.datasets import Dataset, Items
+from fewshot.errors import DataError
+from fewshot.hookspecs import hookimpl
+
+
+def read_table(table: Path) -> Items:
+    """Read a CSV (with a header) or JSONL file of `path`, `label` and maybe `split`; paths are relative to the file.
+
+    Raises
+    ------
+    DataError
+        naming the file and the row, for a missing column, an empty label, or a picture that is not there.
+    """
+    sources: list[Path] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    for number, row in _rows(table):
+        where = f"{table}, row {number}"
+        path, label = row.get("path"), row.get("label")
+        if not path or label is None or not str(label).strip():
+            raise DataError(f"{where}: wants a path and a label, got {dict(row)}")
+        source = table.parent / str(path)
+        if not source.is_file():
+            raise DataError(f"{where}: {source} is not there")
+        sources.append(source)
+        labels.append(str(label).strip())
+        splits.append(str(row.get("split") or ""))
+    if not sources:
+        raise DataError(f"{table} lists no pictures")
+    if len(set(labels)) == 1:
+        raise DataError(f"{table} holds one class only, {labels[0]!r}; a classifier needs at least two")
+    return Items(tuple(sources), tuple(labels), tuple(splits) if any(splits) else ())
+
+
+def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Number and content of each row; numbers count lines of the file, so a CSV's first row is row 2."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table} cannot be read: {error}") from error
+    if table.suffix.lower() == ".csv":
+        reader = csv.DictReader(text.splitlines())
+        missing = {"path", "label"} - set(reader.fieldnames or ())
+        if missing:
+            raise DataError(f"{table}: the first line must name the columns path and label; {sorted(missing)} missing")
+        for row in reader:
+            yield reader.line_num, row
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{table}, row {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{table}, row {number}: wants an object with path and label, got {line.strip()[:60]}")
+        yield number, row
+
+
+class Table(Dataset):
+    """Pictures listed in a CSV or JSONL file."""
+
+    name = "table"
+    about = "a CSV or JSONL file with the columns path, label and maybe split"
+
+    def load(self, path: Path | None = None) -> Items:
+        """Read the table at `path`; raises DataError as `read_table` does."""
+        if path is None:
+            raise DataError("dataset 'table' needs a path: a CSV or JSONL file with the columns path and label")
+        return read_table(path)
+
+
+@hookimpl
+def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
+    """Register `table`."""
+    register(Table)

@@ -1,0 +1,100 @@
+"""A saved classifier: one safetensors file whose header carries the rest as JSON. No pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.errors import FormatError, OutputError, OutputExists
+
+FORMAT = "fewshot-classifier"
+VERSION = 1
+
+
+@contextlib.contextmanager
+def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place when all went well.
+
+    Raises
+    ------
+    OutputExists
+        when `path` is there and `overwrite` is false.
+    OutputError
+        when the folder cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise OutputExists(f"{path} exists already; choose another name, or pass --force to replace it")
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+        try:
+            yield Path(name)
+            os.replace(name, path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_model(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], overwrite: bool = False) -> None:
+    """Write tensors and JSON-able `meta` to one file, in one step: a crash leaves the old file or the new one.
+
+    Raises
+    ------
+    OutputExists, OutputError
+        as `replacing` does.
+    """
+    from safetensors.torch import save_file
+
+    header = {"format": FORMAT, "version": str(VERSION), "meta": json.dumps(meta)}
+    with replacing(path, overwrite) as temporary:
+        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary, header)
+
+
+def read_model(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_model` wrote.
+
+    Raises
+    ------
+    FormatError
+        when the file is missing, truncated, of a newer version, or not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FormatError(f"model file {path} is not there")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"{path} is not a fewshot model, or is damaged: {error}") from error
+    if header.get("format") != FORMAT:
+        raise FormatError(f"{path} is a safetensors file, but not a fewshot model; make one with `fewshot fit`")
+    if header.get("version") != str(VERSION):
+        raise FormatError(
+            f"{path} has model format {header.get('version')}, this program reads {VERSION}; use a matching version"
+        )
+    try:
+        meta = json.loads(header["meta"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise FormatError(f"{path} is damaged: its header cannot be read ({error})") from error
+    if not isinstance(meta, dict):
+        raise FormatError(f"{path} is damaged: its header is not an object")
+    return tensors, meta

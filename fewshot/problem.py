@@ -1,0 +1,155 @@
+"""From a user's examples, phrases and attributes to a Task with named classes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fewshot.arrays import unit
+from fewshot.attributes import AttributeTable, read_attributes
+from fewshot.classes import ClassList, class_list
+from fewshot.datasets import Items, read_items
+from fewshot.embedding import Skipped
+from fewshot.encoders import Encoder
+from fewshot.errors import DataError, MissingInput
+from fewshot.inputs import Embedded, Inputs, embed_inputs
+from fewshot.strategy import NEEDS, Strategy
+from fewshot.task import Task, make_task
+
+Labelled = str | Path | Items | Inputs
+Classes = str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | ClassList
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A Task, what its classes and support items are called, and which inputs were skipped."""
+
+    task: Task
+    classes: tuple[str, ...]
+    support: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+    def check(self, strategy: Strategy) -> None:
+        """Refuse a strategy that needs examples of every class when some class has none, by the class's name."""
+        if strategy.unseen or "support" not in strategy.needs or not self.support:
+            return
+        empty = [name for name, seen in zip(self.classes, self.task.seen().tolist(), strict=True) if not seen]
+        if empty:
+            raise MissingInput(
+                f"class {empty[0]!r} has no example and strategy {strategy.name!r} needs one of every class; "
+                "add a picture, or use a strategy for unseen classes (auto with --classes, eszsl with --attributes)"
+            )
+
+
+def embed_labelled(
+    encoder: Encoder, items: Labelled, labels: Sequence[str] | None, progress: bool
+) -> tuple[Embedded, list[str]]:
+    """Embed examples and return the label of each row.
+
+    Raises
+    ------
+    DataError
+        when labels and examples differ in number, or every picture of a class is unreadable.
+    """
+    if isinstance(items, str | Path) and labels is None:
+        items = read_items(Path(items))
+    if isinstance(items, Items):
+        labels = items.labels
+        items = items.sources
+    if labels is None:
+        raise DataError("examples that are not a folder or table need labels: one for each of them")
+    embedded = embed_inputs(encoder, items, progress=progress)
+    total = len(items) if isinstance(items, Sequence | Tensor) and not isinstance(items, str) else len(embedded.names)
+    if len(labels) != total:
+        raise DataError(f"{len(labels)} labels for {total} examples; give one label for each")
+    kept = [str(labels[i]) for i in embedded.positions]
+    lost = sorted(set(map(str, labels)) - set(kept))
+    if lost:
+        reason = embedded.skipped[0].reason if embedded.skipped else "none was found"
+        raise DataError(f"no picture of class {lost[0]!r} could be read ({reason}); add one or remove the class")
+    return embedded, kept
+
+
+def embed_phrases(encoder: Encoder, phrases: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
+    """Embed each distinct phrase once.  C lists of phrases -> text [C, P, D], weight [C, P] with 0 for padding."""
+    distinct = list(dict.fromkeys(phrase for group in phrases for phrase in group))
+    vectors = dict(zip(distinct, encoder.encode_texts(distinct), strict=True))
+    most = max(len(group) for group in phrases)
+    text = torch.zeros(len(phrases), most, encoder.dim)  # [C, P, D]
+    weight = torch.zeros(len(phrases), most)  # [C, P]
+    for row, group in enumerate(phrases):
+        text[row, : len(group)] = unit(torch.stack([vectors[phrase] for phrase in group]))
+        weight[row, : len(group)] = 1
+    return text, weight
+
+
+def build_problem(
+    encoder: Encoder,
+    support: Labelled | None = None,
+    labels: Sequence[str] | None = None,
+    *,
+    classes: Classes | None = None,
+    templates: Sequence[str] | None = None,
+    attributes: str | Path | AttributeTable | None = None,
+    unlabeled: Inputs | None = None,
+    source: Labelled | None = None,
+    source_labels: Sequence[str] | None = None,
+    progress: bool = False,
+) -> Problem:
+    """Embed everything the user gave and put it into one Task.
+
+    The classes are those of `classes` in their order; without it, those of `attributes`; without both, the labels of
+    `support`, sorted. `support` and `source` may be a folder of class folders, a CSV/JSONL table, `Items`, or
+    pictures/embeddings with their `labels`.
+
+    Raises
+    ------
+    DataError
+        for unreadable input, a support label that is no class, or nothing to go by.
+    """
+    if support is None and classes is None and attributes is None:
+        raise MissingInput("nothing to go by: give examples (--support), class names (--classes) or --attributes")
+    table = read_attributes(Path(attributes)) if isinstance(attributes, str | Path) else attributes
+    listed = class_list(classes) if classes is not None else None
+    examples, names = (None, []) if support is None else embed_labelled(encoder, support, labels, progress)
+    order = listed.names if listed else table.classes if table else tuple(sorted(set(names)))
+    stray = [name for name, _ in Counter(names).most_common() if name not in order]
+    if stray:
+        where = "--classes" if listed else "the attributes table"
+        raise DataError(f"examples are labelled {stray[0]!r}, which is not among the classes of {where}")
+    if len(order) < 2:
+        raise DataError(f"one class only, {order[0]!r}; a classifier needs at least two")
+    text, weight = embed_phrases(encoder, listed.prompts(templates, encoder.templates)) if listed else (None, None)
+    others = embed_inputs(encoder, unlabeled, progress=progress) if unlabeled is not None else None
+    far, far_names = (None, []) if source is None else embed_labelled(encoder, source, source_labels, progress)
+    far_order = sorted(set(far_names))
+    blank = torch.zeros(0, encoder.dim)
+    task = make_task(
+        examples.embeddings if examples else blank,
+        torch.tensor([order.index(name) for name in names], dtype=torch.int64),
+        text=text,
+        text_weight=weight,
+        attributes=table.rows(order) if table else None,
+        unlabeled=others.embeddings if others else None,
+        source=far.embeddings if far else None,
+        source_labels=torch.tensor([far_order.index(name) for name in far_names]) if far else None,
+        classes=len(order),
+    )
+    skipped = tuple(skip for part in (examples, others, far) if part for skip in part.skipped)
+    return Problem(task, order, examples.names if examples else (), skipped)
+
+
+def default_strategy(task: Task) -> str:
+    """Name the strategy for what the task holds: attributes, examples with phrases, examples, or phrases."""
+    if task.attributes.shape[-1] and bool((task.labels >= 0).any()):
+        return "eszsl"
+    if task.support.shape[-2]:
+        return "auto" if task.text.shape[-2] else "linear_probe"
+    if task.text.shape[-2]:
+        return "zero_shot"
+    raise MissingInput(f"attributes alone say nothing about pictures; add {NEEDS['support']}")

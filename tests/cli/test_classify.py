@@ -1,0 +1,101 @@
+"""fewshot classify and fit, as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from colours import colour_folders, colour_picture
+
+from fewshot.cli import cli
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "my photos ä"
+    folder.mkdir()
+    for colour in ("red", "blue"):
+        colour_picture(colour, 9).save(folder / f"{colour}.png")
+    (folder / "broken.jpg").write_bytes(b"")
+    return folder
+
+
+def test_json_is_one_object_a_line(photos: Path) -> None:
+    done = run("classify", photos, "--classes", "red,green,blue", "--encoder", "toy", "--json", "--top", "2")
+    assert done.exit_code == 0
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(Path(row["path"]).stem, row["label"]) for row in rows] == [("blue", "blue"), ("red", "red")]
+    assert list(rows[0]) == ["path", "label", "probability", "top"]
+    assert [set(entry) for entry in rows[0]["top"]] == [{"label", "probability"}] * 2
+    assert "broken.jpg: empty file" in done.stderr
+    assert "1 pictures were skipped" in done.stderr
+    assert "on cpu" in done.stderr
+    assert "images/s" in done.stderr
+
+
+def test_fit_then_classify_without_the_examples(photos: Path, tmp_path: Path) -> None:
+    support = colour_folders(tmp_path / "support")
+    made = run("fit", "--support", support, "--encoder", "toy", "-s", "ridge", "--out", tmp_path / "m", "--json")
+    assert made.exit_code == 0, made.output
+    assert json.loads(made.stdout)["strategy"] == "ridge"
+    for picture in support.glob("*/*.png"):
+        picture.unlink()
+    done = run("classify", photos, "--model", tmp_path / "m")
+    assert done.exit_code == 0
+    assert "blue.png: blue" in done.stdout
+    again = run("fit", "--classes", "a,b", "--encoder", "toy", "--out", tmp_path / "m")
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+    assert run("fit", "--classes", "a,b", "--encoder", "toy", "--out", tmp_path / "m", "--force").exit_code == 0
+
+
+def test_templates_and_files(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.txt").write_text("red\nblue\n")
+    task = ["--classes-file", tmp_path / "c.txt", "--template", "a {} thing", "--template", "{}", "--encoder", "toy"]
+    done = run("classify", photos / "red.png", *task)
+    assert done.exit_code == 0
+    assert "red.png: red" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "nothing to go by: pass --classes"),
+        (["--classes", "red,blue", "-s", "zeroshot"], "unknown strategy 'zeroshot'. Did you mean 'zero_shot'"),
+        (["--classes", "red,blue", "--encoder", "tyo"], "unknown encoder 'tyo'. Did you mean 'toy'"),
+        (["--classes", "red,blue", "-s", "zero_shot", "-o", "scael=1"], "unknown option of zero_shot 'scael'"),
+        (["--classes", "red,blue", "-s", "zero_shot", "-o", "scale"], "not of the form key=value"),
+        (["--classes", "red"], "names 1 class; give at least two"),
+        (["--classes", "red,blue", "-s", "prototypical"], "needs labelled examples: pass --support"),
+        (["--classes", "red,blue", "--classes-file", "x"], "exclude each other"),
+        (["--template", "a {}", "--support", "x"], "--template needs class names"),
+        (["--classes", "red,blue", "--template", "no place"], "has no {} where the class name goes"),
+        (["--classes", "red,blue", "--device", "gpu"], "unknown device 'gpu'"),
+        (["--classes", "red,blue", "--device", "cuda:99"], "is not there"),
+        (["--support", "nowhere"], "neither a folder"),
+        (["--attributes", "nowhere.csv"], "cannot be read"),
+        (["--model", "nowhere"], "nowhere is not there"),
+        (["--model", "nowhere", "--classes", "a,b"], "leave out classes"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(words: list[str], text: str, photos: Path) -> None:
+    encoder = [] if "--encoder" in words or "--model" in words else ["--encoder", "toy"]
+    done = run("classify", photos / "red.png", *words, *encoder)
+    assert done.exit_code == 2, done.output
+    assert text in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert done.stdout == ""
+
+
+def test_missing_paths(tmp_path: Path) -> None:
+    done = run("classify", tmp_path / "none.png", "--classes", "a,b", "--encoder", "toy")
+    assert done.exit_code == 2
+    assert "none.png is not there" in done.stderr
+    done = run("classify", tmp_path, "--classes", "a,b", "--encoder", "toy")
+    assert done.exit_code == 2
+    assert "no pictures found" in done.stderr

@@ -1,0 +1,85 @@
+"""The command line as a whole: lazy imports, listings, errors in one line."""
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from fewshot.cli import COMMANDS, cli, main
+from fewshot.registry import TakenName, registry
+
+HEAVY = ("torch", "faiss", "open_clip", "timm", "transformers", "sklearn", "PIL", "numpy")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; sys.argv = ['fewshot', '--help']\ntry:\n    import fewshot.__main__\n"
+    code += f"finally:\n    print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "classify" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_listed_help_is_each_commands_own() -> None:
+    with click.Context(cli) as ctx:
+        for name, (_, text) in COMMANDS.items():
+            command = cli.get_command(ctx, name)
+            assert command is not None
+            assert (command.help or "").splitlines()[0] == text
+
+
+@pytest.mark.parametrize("name", ["plugins", "strategies", "encoders", "datasets"])
+def test_listings_have_a_table_and_json(name: str) -> None:
+    runner = CliRunner()
+    rows = json.loads(runner.invoke(cli, [name, "--json"]).stdout)
+    table = runner.invoke(cli, [name])
+    assert table.exit_code == 0
+    assert rows
+    assert all(row["name"] in table.stdout for row in rows)
+    if name != "plugins":
+        assert {row["name"] for row in rows} == set(getattr(registry(), name))
+
+
+def test_every_strategy_can_be_shown() -> None:
+    for name, cls in registry().strategies.items():
+        shown = CliRunner().invoke(cli, ["strategies", "show", name])
+        assert shown.exit_code == 0, shown.output
+        row = json.loads(CliRunner().invoke(cli, ["strategies", "show", name, "--json"]).stdout)
+        assert row["paper"], f"{name} cites no paper"
+        assert row["needs"] == sorted(cls.needs)
+        for info in row["options"]:
+            assert info["help"], f"{name}: option {info['name']} has no help text"
+            assert f"{info['name']}={info['default']}" in shown.stdout
+
+
+def test_errors_are_one_line_and_exit_code_2() -> None:
+    done = CliRunner().invoke(cli, ["strategies", "show", "protypical"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: unknown strategy 'protypical'. Did you mean 'prototypical'? Known: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_unknown_command_is_refused() -> None:
+    assert CliRunner().invoke(cli, ["clasify"]).exit_code == 2
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith("fewshot, version")
+
+
+def test_a_taken_name_stops_the_program_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def clash(*_: object) -> None:
+        raise TakenName("strategy 'x' is registered by both plugin 'a' and plugin 'b'")
+
+    monkeypatch.setattr("fewshot.cli.load_group", clash)
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: strategy 'x' is registered by both plugin 'a' and plugin 'b'\n"
