@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot import __version__
 from fewshot.attributes import AttributeTable
+from fewshot.classes import ClassList, class_list, spoken
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.errors import FingerprintMismatch, FormatError, MissingInput
@@ -107,7 +108,7 @@ class Classifier:
             self.encoder,
             support,
             labels,
-            classes=classes,
+            classes=self._described(classes) if classes is not None else None,
             templates=templates,
             attributes=attributes,
             unlabeled=unlabeled,
@@ -116,6 +117,12 @@ class Classifier:
             progress=self.progress,
         )
         return self.fit_problem(problem)
+
+    def _described(self, classes: Classes) -> ClassList:
+        """Read the classes; a strategy that writes phrases of its own has the last word on them."""
+        listed = class_list(classes)
+        own = self._asked.phrases([spoken(name) for name in listed.names]) if self._asked else None
+        return listed if own is None else ClassList(listed.names, tuple(map(tuple, own)))
 
     def fit_problem(self, problem: Problem) -> Self:
         """Learn from a problem that is embedded already."""
