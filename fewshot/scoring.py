@@ -76,9 +76,7 @@ class Scores:
                 self.values[name] = np.full(self._episodes, np.nan)
             self.values[name][where] = value.double().cpu().numpy()
 
-    def _pool(
-        self, episode: Tensor, confidence: Tensor, predicted: Tensor, labels: Tensor, classes: Tensor
-    ) -> None:
+    def _pool(self, episode: Tensor, confidence: Tensor, predicted: Tensor, labels: Tensor, classes: Tensor) -> None:
         known = labels >= 0  # [B, Q]
         right = (predicted == labels)[known]
         group = (episode % GROUPS).unsqueeze(-1).expand_as(labels)[known]
