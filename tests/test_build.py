@@ -1,5 +1,6 @@
 """An index follows its folders: new files are embedded, known ones are not, and a kill costs nothing committed."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -62,7 +63,7 @@ def test_every_picture_has_its_label_and_its_embedding(photos, tmp_path):
     labels = {Path(path).name: label for path, (label, _) in found.items()}
     assert sorted(name for name, label in labels.items() if label == "cat") == ["1.png", "2.jpg", "3.png"]
     dogs = sorted(name for name, label in labels.items() if label == "dog")
-    assert dogs == ["4.png", "5_5.png", "6.png", "copy of 1.png"]
+    assert dogs == ["4.png", "5 5.png", "6.png", "copy of 1.png"]
     assert labels["7.png"] is None
     encoder = ToyEncoder(torch.device("cpu"))
     for path, (_, embedding) in found.items():
@@ -197,26 +198,23 @@ build_index([sys.argv[1]], sys.argv[2], encoder="toy", device="cpu", batch=2)
 """
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_loses_nothing_committed(tmp_path):
     root, out = tmp_path / "photos", tmp_path / "index"
     root.mkdir()
     for i in range(60):
         Image.fromarray(PHOTO[i : i + 40, :40]).save(root / f"{i:03}.png")
+    child = subprocess.Popen([sys.executable, "-c", BUILD_SLOWLY, root, out], stderr=subprocess.DEVNULL)
     committed = 0
-    for wanted in (10, 30):
-        child = subprocess.Popen([sys.executable, "-c", BUILD_SLOWLY, root, out], stderr=subprocess.DEVNULL)
-        while committed < wanted and child.poll() is None:
-            time.sleep(0.02)
-            try:
-                with Store.open(out) as store:
-                    committed = store.rows
-            except FewshotError:
-                continue
-        assert child.poll() is None, "the build ended before it could be killed"
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+    while committed < 20 and child.poll() is None:
+        time.sleep(0.02)
+        with contextlib.suppress(FewshotError), Store.open(out) as store:  # at first there is none
+            committed = store.rows
+    assert child.poll() is None, "the build ended before it could be killed"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
     kept = len(contents(out))
-    assert 30 <= kept < 60
+    assert 20 <= kept < 60
     embedded, copies, unchanged, skipped, gone = build(root, out)
     assert (embedded + unchanged, copies, skipped, gone) == (60, 0, 0, 0)
     assert unchanged == kept
