@@ -28,6 +28,8 @@ from fewshot.vectors import VectorFile
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder
 
+__all__ = ["Entry", "Store", "is_store"]
+
 VECTORS = "embeddings.f32"
 
 
