@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot import __version__
 from fewshot.attributes import AttributeTable
+from fewshot.classes import ClassList, class_list, spoken
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.errors import FingerprintMismatch, FormatError, MissingInput
@@ -107,15 +108,22 @@ class Classifier:
             self.encoder,
             support,
             labels,
-            classes=classes,
+            classes=self._described(classes) if classes is not None else None,
             templates=templates,
             attributes=attributes,
             unlabeled=unlabeled,
             source=source,
             source_labels=source_labels,
+            strategy=self._asked,
             progress=self.progress,
         )
         return self.fit_problem(problem)
+
+    def _described(self, classes: Classes) -> ClassList:
+        """Read the classes; a strategy that writes phrases of its own has the last word on them."""
+        listed = class_list(classes)
+        own = self._asked.phrases([spoken(name) for name in listed.names]) if self._asked else None
+        return listed if own is None else ClassList(listed.names, tuple(map(tuple, own)))
 
     def fit_problem(self, problem: Problem) -> Self:
         """Learn from a problem that is embedded already."""
@@ -132,8 +140,8 @@ class Classifier:
         if self.head is None:
             raise MissingInput("this classifier has not been fitted yet; call fit() first")
         head, device = self.head, self.encoder.device
-        chunks = [head.logits(chunk.to(device)).cpu() for chunk in embeddings.split(CHUNK)]
-        return torch.cat(chunks) if chunks else torch.zeros(0, len(self.classes))
+        starts = range(0, max(len(embeddings), 1), CHUNK)
+        return torch.cat([head.logits(embeddings[start : start + CHUNK].to(device)).cpu() for start in starts])
 
     def predict(self, inputs: Inputs, top: int = 3) -> list[Prediction]:
         """Classify pictures, folders, an index, or embeddings; pictures that cannot be read are left out.

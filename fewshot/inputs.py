@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import to_tensor, unit
+from fewshot.database import is_store
 from fewshot.datasets import ImageSource
 from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
-from fewshot.errors import DataError, FingerprintMismatch, InvalidTask
+from fewshot.errors import DataError, InvalidTask
 from fewshot.images import find_images
-from fewshot.store import Store, is_store
+from fewshot.store import Store
 
 Inputs = ImageSource | Tensor | Sequence[ImageSource]
 
@@ -46,10 +47,12 @@ def embed_inputs(encoder: Encoder, inputs: Inputs, *, progress: bool = False) ->
     FingerprintMismatch
         for an index made by another encoder.
     """
-    if isinstance(inputs, Tensor) or (isinstance(inputs, np.ndarray) and _is_embeddings(inputs)):
-        rows = inputs.float() if isinstance(inputs, Tensor) else to_tensor(inputs)
-        return _from_embeddings(encoder, rows)
-    sources = [inputs] if isinstance(inputs, str | Path | bytes) or not isinstance(inputs, Sequence) else list(inputs)
+    if isinstance(inputs, Tensor):
+        return _from_embeddings(encoder, inputs.float())
+    if isinstance(inputs, np.ndarray) and inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.floating):
+        return _from_embeddings(encoder, to_tensor(inputs.astype(np.float32)))
+    single = isinstance(inputs, str | Path | bytes | Image.Image | np.ndarray)
+    sources: list[ImageSource] = [inputs] if single else list(inputs)  # type: ignore[list-item, arg-type]
     parts = [_embed_part(encoder, group, progress) for group in _grouped(sources)]
     embedded = Embedded(
         tuple(name for part in parts for name in part.names),
@@ -60,10 +63,6 @@ def embed_inputs(encoder: Encoder, inputs: Inputs, *, progress: bool = False) ->
     if not embedded.names and not embedded.skipped:
         raise DataError("no pictures found in " + ", ".join(map(str, sources)) if sources else "no pictures given")
     return embedded
-
-
-def _is_embeddings(array: NDArray[np.generic]) -> bool:
-    return array.ndim == 2 and np.issubdtype(array.dtype, np.floating)
 
 
 def _from_embeddings(encoder: Encoder, rows: Tensor) -> Embedded:
@@ -110,14 +109,10 @@ def _embed_part(encoder: Encoder, group: _Group, progress: bool) -> Embedded:
 
 def _from_index(encoder: Encoder, folder: Path, position: int) -> Embedded:
     with Store.open(folder) as store:
-        if store.fingerprint != encoder.fingerprint:
-            raise FingerprintMismatch(
-                f"index {folder} was made by encoder {store.encoder} ({store.fingerprint}), but {encoder.name} "
-                f"({encoder.fingerprint}) is in use; pass --encoder {store.encoder} or build the index again"
-            )
-        rows = store.rows()
-        embeddings = to_tensor(store.embeddings())[[row.embedding for row in rows]]  # [n, D]
-    return Embedded(tuple(row.path for row in rows), embeddings, (position,) * len(rows))
+        store.check_encoder(encoder)
+        entries = store.entries()
+        embeddings = to_tensor(store.embeddings()[[entry.row for entry in entries]])  # [n, D]
+    return Embedded(tuple(entry.path for entry in entries), embeddings, (position,) * len(entries))
 
 
 def _name(source: ImageSource, position: int) -> str:

@@ -78,6 +78,10 @@ class Strategy(ABC):
     def fit(self, task: Task) -> Head:
         """Solve a task. Pure: changes neither the task nor the strategy."""
 
+    def phrases(self, names: Sequence[str]) -> list[list[str]] | None:
+        """Texts to embed for each class in place of the usual prompts; None, as here, for the usual ones."""
+        return None
+
     @property
     def transductive(self) -> bool:
         """Whether `fit` looks at unlabelled items."""

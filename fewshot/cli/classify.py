@@ -54,7 +54,8 @@ def _encoder_of_index(paths: Iterable[str]) -> str | None:
     folders = [Path(path) for path in paths if Path(path).is_dir()]
     if not folders:
         return None
-    from fewshot.store import Store, is_store
+    from fewshot.database import is_store
+    from fewshot.store import Store
 
     for folder in folders:
         if is_store(folder):
@@ -77,6 +78,6 @@ def report_skipped(skipped: Iterable[Skipped]) -> None:
     """Name on stderr each picture that could not be read, and count them."""
     listed = list(skipped)
     for skip in listed:
-        click.echo(f"skipped {skip.source}: {skip.reason}", err=True)
+        click.echo(f"skipped {skip.source!s}: {skip.reason}", err=True)
     if listed:
         click.echo(f"{len(listed)} pictures were skipped", err=True)

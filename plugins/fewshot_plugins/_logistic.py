@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fewshot.task import Task
 from fewshot_plugins._signatures import from_row_space, row_space
 
 Link = Callable[[Tensor], Tensor]  # scores [*B, S, K] -> probabilities [*B, S, K]
@@ -40,3 +41,19 @@ def logistic(x: Tensor, y: Tensor, real: Tensor, link: Link, penalty: float, ste
         ahead = new + torch.where(upwards, 0.0, (momentum - 1) / grown) * (new - weight)
         weight, momentum = new, torch.where(upwards, 1.0, grown)
     return from_row_space(weight[..., :-1, :].mT, basis), weight[..., -1, :]
+
+
+def seen_classifier(task: Task, penalty: float, steps: int) -> tuple[Tensor, Tensor]:
+    """Multinomial logistic regression over the seen classes.  -> [*B, C, D], [*B, C] with -inf for unseen ones"""
+    hot, hidden = task.one_hot(), ~task.seen()  # [*B, S, C], [*B, C]
+
+    def link(scores: Tensor) -> Tensor:
+        return scores.masked_fill(hidden.unsqueeze(-2), -torch.inf).softmax(-1)
+
+    weight, intercept = logistic(task.support, hot, hot.sum(-1), link, penalty, steps)
+    return weight, intercept.masked_fill(hidden, -torch.inf)
+
+
+def probabilities(query: Tensor, weight: Tensor, intercept: Tensor) -> Tensor:
+    """p(class | query) of a multinomial logistic regression.  [*B, Q, D] -> [*B, Q, C]"""
+    return (query @ weight.mT + intercept.unsqueeze(-2)).softmax(-1)

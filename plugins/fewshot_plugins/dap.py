@@ -37,7 +37,7 @@ class DAP(Strategy):
     paper = "Lampert, Nickisch, Harmeling 2009, CVPR"
     penalty: float = option(1e-3, "L2 penalty of the attribute regressions", min=1e-6)
     prior: str = option("seen", "p(a): share of seen classes, or one half", choices=("seen", "half"))
-    scale: float = option(1.0, "exponent on the product; below 1 allows for attributes that say the same", min=0.0)
+    scale: float = option(0.1, "exponent on the product; below 1 allows for attributes that say the same", min=0.0)
     steps: int = option(100, "most steps of the solver", min=1)
     gamma: float | None = option(None, GAMMA_HELP)
 

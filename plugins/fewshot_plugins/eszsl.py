@@ -42,7 +42,7 @@ class ESZSL(Strategy):
     needs = frozenset({"support", "attributes"})
     unseen = True
     paper = "Romera-Paredes, Torr 2015, ICML"
-    ridge: float = option(1.0, "the paper's gamma: regularises over the embedding", min=1e-6)
+    ridge: float = option(0.1, "the paper's gamma: regularises over the embedding", min=1e-6)
     ridge_attributes: float = option(1.0, "the paper's lambda: regularises over the attributes", min=1e-6)
     scale: float = option(10.0, "factor on the match; higher is more confident", min=0.0)
     gamma: float | None = option(None, GAMMA_HELP)

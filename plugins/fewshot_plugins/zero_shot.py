@@ -40,7 +40,7 @@ class ZeroShot(Strategy):
     needs = frozenset({"text"})
     unseen = True
     paper = "Radford et al. 2021, arXiv:2103.00020"
-    scale: float = option(100.0, "factor on the cosine; higher is more confident (CLIP's own is 100)", min=0.0)
+    scale: float = option(30.0, "factor on the cosine; higher is more confident (100 for CLIP)", min=0.0)
 
     def fit(self, task: Task) -> LinearHead:
         """Average the phrases of each class.  -> weight [*B, C, D]"""
