@@ -121,6 +121,11 @@ class Episodes:
         """Number of classes of each episode.  [E]"""
         return (self.classes >= 0).sum(1)
 
+    @property
+    def queries(self) -> NDArray[np.int64]:
+        """Number of queries of each episode.  [E]"""
+        return (self.query != PAD).sum(1)
+
     def checksum(self) -> str:
         """SHA-256 of all rows and labels: equal for equal episodes on every machine."""
         digest = hashlib.sha256(self.data.encode())

@@ -19,7 +19,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("fewshot.cli.lists:datasets", "List the datasets that plugins register."),
     "encoders": ("fewshot.cli.lists:encoders", "List the encoders that plugins register."),
     "fit": ("fewshot.cli.fit:fit", "Learn a classifier and save it for `classify --model`."),
+    "index": ("fewshot.cli.index:index", "Build, extend, shrink and describe an index of pictures."),
     "plugins": ("fewshot.cli.lists:plugins", "List the plugins, what they hook into, and which are broken."),
+    "query": ("fewshot.cli.query:query", "Search an index by texts or pictures."),
     "strategies": ("fewshot.cli.lists:strategies", "List the strategies, or show one with its options."),
 }
 

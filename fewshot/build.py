@@ -1,0 +1,270 @@
+"""Bring a store up to date with files and folders: embed what is new, keep what has not changed, drop what is gone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot.database import check_vacant, is_store, transaction
+from fewshot.errors import DataError, MissingInput
+from fewshot.progress import Progress
+from fewshot.store import Store
+from fewshot.walk import Found, walk
+
+if TYPE_CHECKING:
+    from fewshot.encoders import Encoder
+
+PAGE = 1000  # files fetched from the list of work at a time
+
+TABLES = """
+CREATE TEMP TABLE seen (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, label TEXT) WITHOUT ROWID;
+CREATE TEMP TABLE todo (number INTEGER PRIMARY KEY, path TEXT, size INTEGER, mtime_ns INTEGER, label TEXT);
+"""
+# A file without a content hash could not be read the last time, for want of a permission perhaps: it is tried again.
+FILL_TODO = """
+INSERT INTO todo (path, size, mtime_ns, label)
+SELECT path, seen.size, seen.mtime_ns, seen.label FROM seen LEFT JOIN files USING (path)
+WHERE files.path IS NULL OR files.digest = '' OR files.size != seen.size OR files.mtime_ns != seen.mtime_ns
+ORDER BY path
+"""
+NEXT_PAGE = "SELECT path, size, mtime_ns, label FROM todo WHERE number > ? ORDER BY number LIMIT ?"
+RELABEL = """
+UPDATE files SET label = seen.label FROM seen
+WHERE files.path = seen.path AND seen.label IS NOT NULL AND files.label IS NOT seen.label
+"""
+INSERT = """
+INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT row FROM contents WHERE digest = ?5))
+"""
+COUNT_SKIPPED = "SELECT count(*) FROM seen JOIN files USING (path) WHERE status = 'skipped'"
+GONE = "SELECT path FROM files WHERE (path >= ? AND path < ?) AND path NOT IN (SELECT path FROM seen)"
+DELETE = "DELETE FROM files WHERE path = ?"
+
+
+@dataclass(slots=True)
+class Counts:
+    """What an update did with the files it was given."""
+
+    embedded: int = 0
+    copies: int = 0  # listed without embedding, since their content is in the store already
+    unchanged: int = 0
+    skipped: int = 0  # cannot be read, now or when they were last tried
+    gone: int = 0  # dropped, because the file is not there any more
+
+    def __str__(self) -> str:
+        """`3 embedded, 1234 unchanged`, and whatever else is not zero."""
+        parts = [f"{self.embedded} embedded", f"{self.unchanged} unchanged"]
+        parts += [f"{self.copies} with content already embedded"] * bool(self.copies)
+        parts += [f"{self.gone} gone"] * bool(self.gone) + [f"{self.skipped} skipped"] * bool(self.skipped)
+        return ", ".join(parts)
+
+
+def check_sources(roots: Sequence[str | Path]) -> None:
+    """Make sure that there is something to index, before anything is loaded or written.
+
+    Raises
+    ------
+    DataError
+        when a path is missing or no picture is found under any.
+    """
+    walks = [walk(root) for root in roots]  # each root is looked at, so that a misspelt one does not hide
+    if [first for first in (next(files, None) for files in walks) if first] == []:
+        names = ", ".join(map(str, roots))
+        raise DataError(f"no images found in {names}; give folders that hold .jpg, .png, .webp ... files")
+
+
+def build_index(
+    roots: Sequence[str | Path],
+    out: str | Path,
+    *,
+    encoder: str | None = None,
+    device: str = "auto",
+    batch: int = 32,
+    progress: bool = False,
+) -> Counts:
+    """Make the index `out` from the pictures under `roots`, or bring it up to date if it is there.
+
+    `encoder` defaults to the one the index was built with, and to `lite` for a new index. See `update`.
+
+    Raises
+    ------
+    OutputExists
+        when `out` is a file, or a folder that holds something else.
+    """
+    check_sources(roots)
+    if is_store(Path(out)):
+        with Store.open(out, write=True) as store:
+            other = _load(encoder, device) if encoder and encoder != store.encoder else None
+            return update(store, roots, encoder=other, device=device, batch=batch, progress=progress)
+    check_vacant(Path(out))
+    model = _load(encoder or "lite", device)
+    if "image" not in model.modalities:
+        raise MissingInput(f"encoder {model.name!r} takes no images; use one that does, e.g. lite")
+    with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim) as store:
+        return update(store, roots, encoder=model, batch=batch, progress=progress)
+
+
+def update(
+    store: Store,
+    roots: Sequence[str | Path],
+    *,
+    encoder: Encoder | None = None,
+    device: str = "auto",
+    label: str | None = None,
+    batch: int = 32,
+    progress: bool = False,
+) -> Counts:
+    """Embed the pictures under `roots` that are new or have changed, and drop those beneath `roots` that are gone.
+
+    A picture's label is `label`, or else the folder directly beneath the root that it lies in. Each batch is committed
+    on its own: after an interruption the next update goes on from there. Without an `encoder` the one that built the
+    store is loaded, on `device`, if there is anything to embed. The FAISS index is saved anew if anything changed.
+
+    Raises
+    ------
+    DataError
+        when a root is missing or there is no picture.
+    FingerprintMismatch
+        when the store was built by another encoder.
+    """
+    check_sources(roots)
+    if encoder is not None:
+        store.check_encoder(encoder)  # also when there is nothing to embed
+    tops = [os.path.abspath(root) for root in roots]
+    counts = Counts()
+    with _list_files(store, tops, label) as (seen, todo):
+        counts.gone = _drop_gone(store, tops)
+        with store.writing() as database:
+            database.execute(RELABEL)
+        if todo:
+            model = encoder or _load(store.encoder, device)
+            store.check_encoder(model)
+            _embed(store, model, counts, batch, todo if progress else None)
+        counts.skipped = store.database.execute(COUNT_SKIPPED).fetchone()[0]
+        counts.unchanged = seen - counts.embedded - counts.copies - counts.skipped
+    refresh_index(store)
+    return counts
+
+
+def refresh_index(store: Store) -> None:
+    """Save the FAISS index of a store anew unless the saved one is of the latest change."""
+    if store.saved_index() is None:
+        from fewshot.index import rebuild_index
+
+        rebuild_index(store)
+
+
+def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> int:
+    """Take pictures out of the index by path, folder, glob or label, and return how many; no file is touched.
+
+    A glob matches whole paths, `*` any part of one; it starts at the current folder unless it starts with `/` or `*`.
+
+    Raises
+    ------
+    DataError
+        when one of the targets matches nothing; then nothing at all is removed.
+    """
+    total = 0
+    with store.writing() as database:
+        for target in dict.fromkeys(targets):
+            path = os.path.abspath(target)
+            count = database.execute(DELETE, (path,)).rowcount
+            count += database.execute("DELETE FROM files WHERE path >= ? AND path < ?", _beneath(path)).rowcount
+            if not count and any(sign in target for sign in "*?["):
+                pattern = target if target.startswith("*") else path
+                count = database.execute("DELETE FROM files WHERE path GLOB ?", (pattern,)).rowcount
+            if not count:
+                raise DataError(f"nothing in {store.path} matches {target!r}; nothing was removed")
+            total += count
+        for label in dict.fromkeys(labels):
+            store.mask([label])  # raises for a label that is not there
+            total += database.execute("DELETE FROM files WHERE label = ?", (label,)).rowcount
+    return total
+
+
+def _load(name: str, device: str) -> Encoder:
+    from fewshot.encoders import load_encoder
+
+    return load_encoder(name, device)
+
+
+def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int, total: int | None) -> None:
+    """Embed the files to do, committing each batch; show progress if their `total` is given."""
+    from fewshot.arrays import to_numpy
+    from fewshot.embedding import stream
+
+    waiting: dict[int, tuple[str, int, int, str | None]] = {}  # by position: only those under way are in memory
+
+    def paths() -> Iterator[str]:
+        position = 0
+        while page := store.database.execute(NEXT_PAGE, (position, PAGE)).fetchall():
+            for row in page:
+                waiting[position] = row
+                position += 1
+                yield row[0]
+
+    with Progress(total, str(encoder.device), show=total is not None) as meter:
+        for part in stream(encoder, paths(), batch=batch, known=store):
+            done = [*zip(part.kept, part.digests, strict=True), *part.known]
+            rows = [(*waiting.pop(position), digest, "ok", "") for position, digest in done]
+            rows += [(*waiting.pop(skip.position), skip.digest, "skipped", skip.reason) for skip in part.skipped]
+            with store.writing() as database:
+                store.append(part.digests, to_numpy(part.embeddings))
+                database.executemany(INSERT, rows)
+            counts.embedded += len(part.kept)
+            counts.copies += len(part.known)
+            meter.advance(len(part.kept), len(part.skipped), len(part.known))
+
+
+@contextmanager
+def _list_files(store: Store, tops: Sequence[str], label: str | None) -> Iterator[tuple[int, int]]:
+    """Hold the files that are there, and those of them to embed, in temporary tables; yield how many each."""
+    database = store.database
+    with transaction(database):
+        for statement in filter(str.strip, TABLES.split(";")):
+            database.execute(statement)
+        files = chain.from_iterable(walk(top) for top in tops)
+        seen = database.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?)", (_row(f, label) for f in files))
+        todo = database.execute(FILL_TODO)
+    try:
+        yield seen.rowcount, todo.rowcount
+    finally:
+        database.execute("DROP TABLE seen")
+        database.execute("DROP TABLE todo")
+
+
+def _row(file: Found, label: str | None) -> tuple[str, int, int, str | None]:
+    # A name that is not Unicode cannot be stored; written with escapes it will be listed as one that cannot be read.
+    path = file.path if file.path.isascii() else os.fsencode(file.path).decode("utf-8", "backslashreplace")
+    return path, file.size, file.mtime_ns, label or file.label
+
+
+def _drop_gone(store: Store, tops: Sequence[str]) -> int:
+    """Forget the files beneath `tops` that are not there any more."""
+    gone = []
+    for top in tops:
+        gone += [row for row in store.database.execute(GONE, _beneath(top)) if _is_gone(row[0])]
+    with store.writing() as database:
+        database.executemany(DELETE, gone)
+    return len(gone)
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)  # a folder is listed only while it cannot be searched
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def _beneath(top: str) -> tuple[str, str]:
+    """Return bounds, the second exclusive, that hold just the paths in the folder `top`."""
+    folder = top if top.endswith(os.sep) else top + os.sep
+    return folder, folder[:-1] + chr(ord(os.sep) + 1)

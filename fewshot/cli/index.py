@@ -1,0 +1,143 @@
+"""fewshot index build | add | remove | info."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fewshot.build import Counts
+    from fewshot.store import Store
+
+SHOWN = 20  # skipped files that `info` lists without --json
+
+ENCODER = click.option("--encoder", help="Encoder, e.g. lite or clip:ViT-B-32/openai.  [default: the index's, or lite]")
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+BATCH = click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures encoded at once.")
+JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def index() -> None:
+    """Build, extend, shrink and describe an index of pictures."""
+
+
+@index.command()
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
+@ENCODER
+@DEVICE
+@BATCH
+@JSON_FLAG
+def build(folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int, as_json: bool) -> None:
+    """Index the pictures under folders, or bring an index up to date with them.
+
+    A picture's label is the folder directly beneath DIR that it lies in. Unchanged files are not embedded again, files
+    that are gone are dropped, and an interrupted build goes on where it stopped when the same command is run again.
+    """
+    from fewshot.build import build_index
+
+    with _kept_on_interrupt(out):
+        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, progress=True)
+    _tell(out, counts, as_json)
+
+
+@index.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("--label", help="Label of these pictures.  [default: their class folder, if any]")
+@DEVICE
+@BATCH
+@JSON_FLAG
+def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batch: int, as_json: bool) -> None:
+    """Add pictures, or folders of pictures, to an index."""
+    from fewshot.build import update
+    from fewshot.store import Store
+
+    with _kept_on_interrupt(index), Store.open(index, write=True) as store:
+        counts = update(store, paths, label=label, device=device, batch=batch, progress=True)
+    _tell(index, counts, as_json)
+
+
+@index.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("targets", metavar="[PATH|GLOB]...", nargs=-1)
+@click.option("--label", "labels", multiple=True, help="Remove all pictures of this label; may be repeated.")
+def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    """Take pictures out of an index by path, folder, glob or label; the files themselves stay."""
+    from fewshot.build import refresh_index
+    from fewshot.build import remove as remove_from
+    from fewshot.store import Store
+
+    if not targets and not labels:
+        raise click.UsageError("name at least one PATH or GLOB, or a --label")
+    with Store.open(index, write=True) as store:
+        count = remove_from(store, targets, labels)
+        refresh_index(store)
+    click.echo(f"{count} removed from {index}")
+
+
+@index.command()
+@click.argument("index", metavar="INDEX")
+@JSON_FLAG
+def info(index: str, as_json: bool) -> None:
+    """Describe an index: its encoder, how many pictures of each label, what was skipped and why, bytes on disk."""
+    from fewshot.store import Store
+
+    with Store.open(index) as store:
+        facts = _facts(store)
+        skipped = store.skipped()
+    if as_json:
+        rows = [{"path": path, "reason": reason} for path, reason in skipped]
+        click.echo(json.dumps({**facts, "skipped": rows}, indent=2))
+        return
+    labels = facts.pop("labels")
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' ') + ':':15}{value}")
+    if isinstance(labels, dict) and labels:
+        click.echo("labels:")
+        for label, count in labels.items():
+            click.echo(f"  {count:7}  {label}")
+    if skipped:
+        click.echo("skipped:" if len(skipped) <= SHOWN else f"skipped, the first {SHOWN} (all with --json):")
+        for path, reason in skipped[:SHOWN]:
+            click.echo(f"  {path}: {reason}")
+
+
+def _facts(store: Store) -> dict[str, object]:
+    labels = store.labels()
+    return {
+        "index": str(store.path),
+        "encoder": store.encoder,
+        "fingerprint": store.fingerprint,
+        "dimensions": store.dim,
+        "pictures": sum(labels.values()),
+        "embeddings": int(store.mask().sum()),
+        "unlabelled": labels.get(None, 0),
+        "skipped": len(store.skipped()),
+        "bytes": store.size_on_disk(),
+        "labels": {name: count for name, count in labels.items() if name is not None},
+    }
+
+
+def _tell(index: str, counts: Counts, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"index": index, **dataclasses.asdict(counts)}))
+        return
+    click.echo(f"{index}: {counts}")
+    if counts.skipped:
+        click.echo(f"why files were skipped: fewshot index info {index}", err=True)
+
+
+@contextmanager
+def _kept_on_interrupt(index: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted; what was embedded is kept in {index}: run the same command to go on", err=True)
+        click.get_current_context().exit(130)

@@ -1,0 +1,99 @@
+"""fewshot query: search an index by text or picture."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fewshot.cli.index import DEVICE, JSON_FLAG
+
+if TYPE_CHECKING:
+    from fewshot.search import Hit
+
+
+@click.command()
+@click.argument("index", metavar="INDEX")
+@click.argument("queries", metavar="TEXT_OR_IMAGE...", nargs=-1, required=True)
+@click.option("--top", default=10, show_default=True, type=click.IntRange(1), help="Pictures to find for each query.")
+@click.option("--where", multiple=True, metavar="label=NAME", help="Only pictures of this label; may be repeated.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a contact sheet with thumbnails to this file.")
+@DEVICE
+@JSON_FLAG
+def query(
+    index: str,
+    queries: tuple[str, ...],
+    top: int,
+    where: tuple[str, ...],
+    html: Path | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Search an index by texts or pictures.
+
+    An argument that is an existing file is a picture, any other is a text. With --json, one object a line.
+    """
+    from fewshot.search import is_image_query
+    from fewshot.sheet import check_replaceable
+    from fewshot.store import Store
+
+    labels = _labels(where)
+    for one in queries:  # whatever can be refused is refused before the encoder is loaded
+        is_image_query(one)
+    if html is not None:
+        check_replaceable(html)
+    with Store.open(index) as store:
+        store.mask(labels)
+    found = _search(index, queries, top, labels, device)
+    if html is not None:
+        from fewshot.sheet import Section, write_sheet
+
+        pictures = [[(hit.path, _caption(hit)) for hit in hits] for hits in found]
+        sections = [Section(one, shown) for one, shown in zip(queries, pictures, strict=True)]
+        write_sheet(html, f"{index}: {', '.join(queries)}", sections)
+        click.echo(f"contact sheet: {html}", err=True)
+    for one, hits in zip(queries, found, strict=True):
+        _show(one, hits, as_json)
+
+
+def _labels(where: tuple[str, ...]) -> list[str]:
+    from fewshot.errors import unknown
+    from fewshot.options import split_pairs
+
+    labels = []
+    for pair in where:
+        for key, value in split_pairs([pair]).items():
+            if key != "label":
+                raise unknown("key of --where", key, ["label"])
+            labels.append(value)
+    return labels
+
+
+def _search(index: str, queries: tuple[str, ...], top: int, labels: list[str], device: str) -> list[list[Hit]]:
+    import torch
+
+    from fewshot.search import Searcher
+
+    with Searcher(index, device=device) as searcher:
+        vectors = torch.stack([searcher.embed(one) for one in queries])  # [Q, D]
+        found = searcher.search(vectors, top=top, labels=labels)
+        click.echo(f"encoder {searcher.encoder.name} on {searcher.encoder.device}", err=True)
+    return found
+
+
+def _caption(hit: Hit) -> str:
+    return f"{hit.score:.3f}" + (f" {hit.label}" if hit.label else "")
+
+
+def _show(text: str, hits: list[Hit], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"query": text, "hits": [dataclasses.asdict(hit) for hit in hits]}))
+        return
+    click.echo(text)
+    for hit in hits:
+        click.echo(f"  {hit.score:6.3f}  {hit.label or '-':12}  {hit.path}")
+    if not hits:
+        click.echo("  nothing found")

@@ -1,0 +1,132 @@
+"""The SQLite file of a store: its tables, one writer at a time, and its errors in plain words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import filelock
+
+from fewshot.errors import FewshotError, FormatError, OutputError, OutputExists, StoreLocked
+
+FORMAT = 1  # PRAGMA user_version
+OURS = 0x66657773  # PRAGMA application_id, "fews"
+DATABASE, LOCK = "store.sqlite", "lock"
+LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE contents (row INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL);
+CREATE TABLE chunks (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, digest TEXT NOT NULL, row INTEGER, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    label TEXT, status TEXT NOT NULL CHECK (status IN ('ok', 'skipped')), reason TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX files_by_row ON files (row);
+CREATE INDEX files_by_label ON files (label);
+"""
+
+
+def define(database: sqlite3.Connection, meta: Mapping[str, object]) -> None:
+    """Make the tables, in one transaction, so that a store is there completely or not at all."""
+    database.execute("PRAGMA journal_mode = WAL")
+    with transaction(database):
+        for statement in filter(str.strip, SCHEMA.split(";")):
+            database.execute(statement)
+        database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        database.execute(f"PRAGMA application_id = {OURS}")
+        database.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def is_store(folder: Path) -> bool:
+    """Tell whether a folder holds a store that was made completely."""
+    try:
+        with closing(connect(folder, write=False)) as database:
+            return bool(database.execute("PRAGMA application_id").fetchone() == (OURS,))
+    except sqlite3.Error:
+        return False
+
+
+def check_vacant(folder: Path) -> None:
+    """Refuse a path that is taken; what a build left behind that was killed at its very start does not count.
+
+    Raises
+    ------
+    OutputExists
+        when there is a file, a store or anything else in the folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputExists(f"{folder} is a file; give --out the name of a new folder")
+    if is_store(folder):
+        raise OutputExists(f"{folder} holds an index already")
+    others = sorted(child.name for child in folder.iterdir() if child.name not in LEFT_OVER) if folder.is_dir() else []
+    if others:
+        raise OutputExists(f"{folder} is not an index and holds {others[0]!r}; give --out the name of a new folder")
+
+
+def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
+    """Open the database of a store; a reader never changes the folder's content."""
+    file = folder / DATABASE
+    if write:
+        database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
+        database.execute("PRAGMA synchronous = FULL")
+        return database
+    uri = f"{file.absolute().as_uri()}?mode=ro"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:  # a folder that may not be written to has no place for the log's shared memory
+        database.close()
+        database = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+    return database
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Run statements as one transaction that any error undoes."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def acquire(folder: Path) -> filelock.FileLock:
+    """Become the one writer of a store, until the lock is released or this process ends in whatever way.
+
+    Raises
+    ------
+    StoreLocked
+        when another process is.
+    OutputError
+        when the folder cannot be written.
+    """
+    lock = filelock.FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise StoreLocked(f"{folder} is being written by another process; try again when it is done") from error
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}; use another --out or its permissions") from error
+    return lock
+
+
+@contextmanager
+def plain_errors(folder: Path) -> Iterator[None]:
+    """Turn what SQLite raises into our own errors."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise plain(error, folder) from error
+
+
+def plain(error: sqlite3.Error, folder: Path) -> FewshotError:
+    """Say in our words what SQLite says: operational errors come from the disk, others from damage."""
+    if isinstance(error, sqlite3.OperationalError):
+        return OutputError(f"cannot use {folder / DATABASE}: {error}; nothing already stored is lost")
+    return FormatError(f"{folder / DATABASE} is damaged: {error}; build the index again")

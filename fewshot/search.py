@@ -1,0 +1,126 @@
+"""Search an index by text, by picture or by any vector."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from fewshot.datasets import ImageSource
+from fewshot.encoders import Encoder, load_encoder
+from fewshot.errors import DataError, MissingInput
+from fewshot.images import open_image
+from fewshot.index import open_index
+from fewshot.store import Store
+from fewshot.walk import has_image_suffix
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One picture found: `score` is the inner product of unit vectors, in [-1, 1], the larger the closer."""
+
+    path: str
+    label: str | None
+    score: float
+
+
+class Searcher:
+    """An open index together with the encoder it was built with; a context manager."""
+
+    def __init__(self, index: str | Path, *, encoder: Encoder | None = None, device: str = "auto") -> None:
+        with ExitStack() as cleanup:
+            self.store = cleanup.enter_context(Store.open(index))
+            self.encoder = encoder or load_encoder(self.store.encoder, device)
+            self.store.check_encoder(self.encoder)
+            self._faiss = open_index(self.store, device)
+            self._cleanup = cleanup.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cleanup.__exit__(kind, error, trace)
+
+    def embed(self, query: ImageSource) -> Tensor:
+        """Embed one query: a string that is no image file is a text, anything else a picture.  -> [D]
+
+        Raises
+        ------
+        DataError
+            for a string that looks like an image file that is not there.
+        ImageError
+            for a picture that cannot be read.
+        MissingInput
+            when the encoder takes no text.
+        """
+        if isinstance(query, str) and not is_image_query(query):
+            if "text" not in self.encoder.modalities:
+                raise MissingInput(f"encoder {self.encoder.name!r} takes no text; query with a picture instead")
+            return self.encoder.encode_texts([query])[0]
+        return self.encoder.encode_images([open_image(query)])[0]
+
+    def search(self, vectors: Tensor, *, top: int = 10, labels: Sequence[str] = ()) -> list[list[Hit]]:
+        """Find the `top` pictures for each row of `vectors` [Q, D], best first, among those of the given labels.
+
+        Identical files share a row and are all listed. The result is exact.
+
+        Raises
+        ------
+        UnknownName
+            for a label that no picture of the index has.
+        InvalidOption
+            for a `top` below 1.
+        """
+        allowed = self.store.mask(labels) if labels else None
+        scores, rows = self._faiss.search(vectors, top, allowed)  # [Q, top] each
+        entries = self.store.entries_of(sorted(set(rows[rows >= 0].tolist())), labels)
+        hits = [
+            [Hit(e.path, e.label, float(score)) for score, row in zip(s, r, strict=True) for e in entries.get(row, ())]
+            for s, r in zip(scores, rows.tolist(), strict=True)
+        ]
+        return [found[:top] for found in hits]
+
+
+def query(
+    index: str | Path,
+    queries: Sequence[ImageSource],
+    *,
+    top: int = 10,
+    labels: Sequence[str] = (),
+    encoder: Encoder | None = None,
+    device: str = "auto",
+) -> list[list[Hit]]:
+    """Open an index and return the `top` pictures for each text or picture; see `Searcher.embed` and `Searcher.search`.
+
+    ::
+
+        for hit in fewshot.search.query("my.index", ["a red dress"])[0]:
+            print(hit.score, hit.path)
+    """
+    with Searcher(index, encoder=encoder, device=device) as searcher:
+        vectors = [searcher.embed(one) for one in queries]
+        return searcher.search(torch.stack(vectors), top=top, labels=labels) if vectors else []
+
+
+def is_image_query(text: str) -> bool:
+    """Tell whether a query is an existing file, and so a picture, rather than a text.
+
+    Raises
+    ------
+    DataError
+        for a name with the suffix of a picture when no such file exists.
+    """
+    if os.path.isfile(text):
+        return True
+    if has_image_suffix(text):
+        raise DataError(f"no such image file: {text!r}; a text query must not end like a file name")
+    return False

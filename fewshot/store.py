@@ -1,0 +1,230 @@
+"""The embedding store: a folder with SQLite rows, appended embeddings and a lock. It is the truth; the index is a copy.
+
+::
+
+    store.sqlite     files (path, content, size, time, label, reason), contents (hash -> row), chunks, meta
+    embeddings.f32   row i = D float32 numbers; written and synced before the transaction that mentions it commits
+    lock             held by the one process that writes; readers need none
+    index-*.faiss    what `fewshot.index` saves; may be deleted at any time
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot.database import FORMAT, acquire, check_vacant, connect, define, is_store, plain, plain_errors, transaction
+from fewshot.errors import FingerprintMismatch, FormatError, OutputError, unknown
+from fewshot.vectors import VectorFile
+
+if TYPE_CHECKING:
+    from fewshot.encoders import Encoder
+
+__all__ = ["Entry", "Store", "is_store"]
+
+VECTORS = "embeddings.f32"
+
+
+class Entry(NamedTuple):
+    """A picture in the store: row `row` of the embeddings is its own, or that of an identical file."""
+
+    path: str
+    label: str | None
+    row: int
+
+
+class Store:
+    """Embeddings of pictures on disk. Open it with `Store.open` or `Store.create`, as a context manager."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection, cleanup: ExitStack) -> None:
+        self.path = path
+        self.database = database
+        self._cleanup = cleanup
+        meta = dict(database.execute("SELECT key, value FROM meta"))
+        self.encoder: str = meta["encoder"]  # the name that `load_encoder` takes
+        self.fingerprint: str = meta["fingerprint"]
+        self.dim: int = meta["dim"]
+        self.vectors = VectorFile(path / VECTORS, self.dim)
+
+    @classmethod
+    def create(cls, path: str | Path, *, encoder: str, fingerprint: str, dim: int) -> Store:
+        """Make an empty store for the embeddings of one encoder, and open it for writing.
+
+        Raises
+        ------
+        OutputExists
+            when the folder holds anything already.
+        OutputError
+            when it cannot be made or written.
+        """
+        folder = Path(path)
+        check_vacant(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror}; give --out another folder") from error
+        with plain_errors(folder), ExitStack() as cleanup:
+            cleanup.callback(acquire(folder).release)
+            database = cleanup.enter_context(closing(connect(folder, write=True)))
+            define(database, {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0})
+            return cls(folder, database, cleanup.pop_all())
+
+    @classmethod
+    def open(cls, path: str | Path, *, write: bool = False) -> Store:
+        """Open a store; any number of processes may read while one writes.
+
+        Raises
+        ------
+        FormatError
+            when there is no store, or it is damaged or of a newer format.
+        StoreLocked
+            when `write` is asked for and another process has it.
+        OutputError
+            when `write` is asked for and the folder cannot be written.
+        """
+        folder = Path(path)
+        if not is_store(folder):
+            raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {folder}")
+        with plain_errors(folder), ExitStack() as cleanup:
+            if write:
+                cleanup.callback(acquire(folder).release)
+            database = cleanup.enter_context(closing(connect(folder, write=write)))
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version != FORMAT:
+                raise FormatError(f"{folder} has format {version}, this program reads {FORMAT}; update fewshot")
+            return cls(folder, database, cleanup.pop_all())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+        if isinstance(error, sqlite3.Error):
+            raise plain(error, self.path) from error
+
+    def close(self) -> None:
+        """Close the files and give up the lock."""
+        self._cleanup.close()
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Refuse an encoder whose embeddings cannot be compared with those stored.
+
+        Raises
+        ------
+        FingerprintMismatch
+            naming both encoders.
+        """
+        if encoder.fingerprint != self.fingerprint:
+            raise FingerprintMismatch(
+                f"index {self.path} was built by encoder {self.encoder!r} ({self.fingerprint}), "
+                f"not by {encoder.name!r} ({encoder.fingerprint}); use --encoder {self.encoder} or another --out"
+            )
+
+    @property
+    def generation(self) -> int:
+        """Number of changes committed so far."""
+        return int(self.database.execute("SELECT value FROM meta WHERE key = 'generation'").fetchone()[0])
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of `embeddings`."""
+        return int(self.database.execute("SELECT coalesce(max(row) + 1, 0) FROM contents").fetchone()[0])
+
+    def __contains__(self, digest: object) -> bool:
+        """Tell whether a file with this content hash has been embedded; may be asked from any thread."""
+        return self.database.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None
+
+    def embeddings(self, *, verify: bool = False) -> NDArray[np.float32]:
+        """Return all rows, memory-mapped; some may belong to no file any more. `verify` checks every byte.  -> [N, D]
+
+        Raises
+        ------
+        FormatError
+            when the array is damaged.
+        """
+        if verify:
+            self.vectors.verify(self.database.execute("SELECT first, count, crc FROM chunks"))
+        return self.vectors.read(self.rows)
+
+    def entries(self) -> list[Entry]:
+        """Return every picture that has an embedding, sorted by path."""
+        return [
+            Entry(*row)
+            for row in self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
+        ]
+
+    def entries_of(self, rows: Sequence[int], labels: Sequence[str] = ()) -> dict[int, list[Entry]]:
+        """Return the pictures behind some rows, of the given labels if any are given."""
+        found: dict[int, list[Entry]] = {}
+        wanted = json.dumps(labels) if labels else None
+        for row in rows:
+            listed = self.database.execute(
+                "SELECT path, label, row FROM files WHERE row = ?1 AND "
+                "(?2 IS NULL OR label IN (SELECT value FROM json_each(?2))) ORDER BY path",
+                (int(row), wanted),
+            )
+            found[int(row)] = [Entry(*entry) for entry in listed]
+        return found
+
+    def mask(self, labels: Sequence[str] = ()) -> NDArray[np.bool_]:
+        """Tell for each row whether a file (of the given labels, if any are given) stands behind it.  -> [N]
+
+        Raises
+        ------
+        UnknownName
+            for a label that no picture has.
+        """
+        known = self.labels() if labels else {}
+        for label in labels:
+            if label not in known:
+                raise unknown(f"label in {self.path}:", label, [name for name in known if name])
+        listed = self.database.execute(
+            "SELECT row FROM files WHERE row >= 0 AND (?1 IS NULL OR label IN (SELECT value FROM json_each(?1)))",
+            (json.dumps(labels) if labels else None,),
+        ).fetchall()
+        allowed = np.zeros(self.rows, bool)  # counted last: a writer may have added rows meanwhile, and takes none away
+        allowed[[row for (row,) in listed]] = True
+        return allowed
+
+    def labels(self) -> dict[str | None, int]:
+        """Return the number of pictures of each label; None counts those without."""
+        return dict(self.database.execute("SELECT label, count(*) FROM files WHERE row >= 0 GROUP BY label"))
+
+    def skipped(self) -> list[tuple[str, str]]:
+        """Return path and reason of each file that could not be read, sorted by path."""
+        return list(self.database.execute("SELECT path, reason FROM files WHERE status = 'skipped' ORDER BY path"))
+
+    def saved_index(self) -> Path | None:
+        """Return the file with the index of the latest change, if one was saved."""
+        return next(self.path.glob(f"index-{self.generation}-*.faiss"), None)
+
+    def size_on_disk(self) -> int:
+        """Return the bytes of all files of the store."""
+        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Run statements as one transaction, counted in `generation` if it changes anything; an error undoes all."""
+        with plain_errors(self.path), transaction(self.database):
+            before = self.database.total_changes
+            yield self.database
+            if self.database.total_changes > before:
+                self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+
+    def append(self, digests: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Add embeddings `[n, D]` by content hash; call inside `writing`, so that they appear when it commits."""
+        if digests:
+            first = self.rows
+            checksum = self.vectors.append(vectors, first)
+            self.database.executemany("INSERT INTO contents VALUES (?, ?)", enumerate(digests, first))
+            self.database.execute("INSERT INTO chunks VALUES (?, ?, ?)", (first, len(digests), checksum))
