@@ -114,6 +114,7 @@ class Classifier:
             unlabeled=unlabeled,
             source=source,
             source_labels=source_labels,
+            strategy=self._asked,
             progress=self.progress,
         )
         return self.fit_problem(problem)

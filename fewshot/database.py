@@ -9,7 +9,7 @@ from pathlib import Path
 
 import filelock
 
-from fewshot.errors import FormatError, OutputError, OutputExists, StoreLocked
+from fewshot.errors import FewshotError, FormatError, OutputError, OutputExists, StoreLocked
 
 FORMAT = 1  # PRAGMA user_version
 OURS = 0x66657773  # PRAGMA application_id, "fews"
@@ -118,12 +118,15 @@ def acquire(folder: Path) -> filelock.FileLock:
 
 @contextmanager
 def plain_errors(folder: Path) -> Iterator[None]:
-    """Turn what the disk and SQLite raise into our own errors."""
+    """Turn what SQLite raises into our own errors."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise OutputError(f"cannot write {folder}: {error}; nothing already stored is lost") from error
-    except sqlite3.DatabaseError as error:
-        raise FormatError(f"{folder / DATABASE} is damaged: {error}; build the index again") from error
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror}; give --out another folder") from error
+    except sqlite3.Error as error:
+        raise plain(error, folder) from error
+
+
+def plain(error: sqlite3.Error, folder: Path) -> FewshotError:
+    """Say in our words what SQLite says: operational errors come from the disk, others from damage."""
+    if isinstance(error, sqlite3.OperationalError):
+        return OutputError(f"cannot use {folder / DATABASE}: {error}; nothing already stored is lost")
+    return FormatError(f"{folder / DATABASE} is damaged: {error}; build the index again")

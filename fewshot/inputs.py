@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import to_tensor, unit
+from fewshot.database import is_store
 from fewshot.datasets import ImageSource
 from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError, InvalidTask
 from fewshot.images import find_images
-from fewshot.store import Store, is_store
+from fewshot.store import Store
 
 Inputs = ImageSource | Tensor | Sequence[ImageSource]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.attributes import AttributeTable, read_attributes
-from fewshot.classes import ClassList, class_list
+from fewshot.classes import ClassList, class_list, spoken
 from fewshot.datasets import Items, read_items
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder
@@ -99,13 +99,14 @@ def build_problem(
     unlabeled: Inputs | None = None,
     source: Labelled | None = None,
     source_labels: Sequence[str] | None = None,
+    strategy: Strategy | None = None,
     progress: bool = False,
 ) -> Problem:
     """Embed everything the user gave and put it into one Task.
 
     The classes are those of `classes` in their order; without it, those of `attributes`; without both, the labels of
     `support`, sorted. `support` and `source` may be a folder of class folders, a CSV/JSONL table, `Items`, or
-    pictures/embeddings with their `labels`.
+    pictures/embeddings with their `labels`. A `strategy` that writes its own phrases is asked for them.
 
     Raises
     ------
@@ -124,7 +125,10 @@ def build_problem(
         raise DataError(f"examples are labelled {stray[0]!r}, which is not among the classes of {where}")
     if len(order) < 2:
         raise DataError(f"one class only, {order[0]!r}; a classifier needs at least two")
-    text, weight = embed_phrases(encoder, listed.prompts(templates, encoder.templates)) if listed else (None, None)
+    text, weight = (None, None)
+    if listed:
+        own = strategy.phrases([spoken(name) for name in listed.names]) if strategy else None
+        text, weight = embed_phrases(encoder, own or listed.prompts(templates, encoder.templates))
     others = embed_inputs(encoder, unlabeled, progress=progress) if unlabeled is not None else None
     far, far_names = (None, []) if source is None else embed_labelled(encoder, source, source_labels, progress)
     far_order = sorted(set(far_names))

@@ -48,7 +48,7 @@ class Searcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._cleanup.close()
+        self._cleanup.__exit__(kind, error, trace)
 
     def embed(self, query: ImageSource) -> Tensor:
         """Embed one query: a string that is no image file is a text, anything else a picture.  -> [D]

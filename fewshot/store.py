@@ -21,21 +21,14 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.database import (
-    FORMAT,
-    acquire,
-    check_vacant,
-    connect,
-    define,
-    is_store,
-    plain_errors,
-    transaction,
-)
-from fewshot.errors import FingerprintMismatch, FormatError, unknown
+from fewshot.database import FORMAT, acquire, check_vacant, connect, define, is_store, plain, plain_errors, transaction
+from fewshot.errors import FingerprintMismatch, FormatError, OutputError, unknown
 from fewshot.vectors import VectorFile
 
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder
+
+__all__ = ["Entry", "Store", "is_store"]
 
 VECTORS = "embeddings.f32"
 
@@ -74,8 +67,11 @@ class Store:
         """
         folder = Path(path)
         check_vacant(folder)
-        with plain_errors(folder), ExitStack() as cleanup:
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {folder}: {error.strerror}; give --out another folder") from error
+        with plain_errors(folder), ExitStack() as cleanup:
             cleanup.callback(acquire(folder).release)
             database = cleanup.enter_context(closing(connect(folder, write=True)))
             define(database, {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0})
@@ -113,6 +109,8 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if isinstance(error, sqlite3.Error):
+            raise plain(error, self.path) from error
 
     def close(self) -> None:
         """Close the files and give up the lock."""
@@ -160,7 +158,10 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Return every picture that has an embedding, sorted by path."""
-        return [Entry(*row) for row in self.database.execute("SELECT path, label, row FROM files WHERE row >= 0")]
+        return [
+            Entry(*row)
+            for row in self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
+        ]
 
     def entries_of(self, rows: Sequence[int], labels: Sequence[str] = ()) -> dict[int, list[Entry]]:
         """Return the pictures behind some rows, of the given labels if any are given."""

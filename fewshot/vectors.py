@@ -50,7 +50,7 @@ class VectorFile:
         Raises
         ------
         FormatError
-            when the file is shorter than that.
+            when the file is shorter than that or cannot be read.
         """
         if count == 0:
             return np.zeros((0, self.dim), np.float32)
@@ -58,7 +58,10 @@ class VectorFile:
         if size < count * self.dim * ITEM.itemsize:
             have = size // (self.dim * ITEM.itemsize)
             raise FormatError(f"{self.path} is damaged: {have} of {count} rows are there; build the index again")
-        return np.memmap(self.path, ITEM, "r", shape=(count, self.dim))
+        try:
+            return np.memmap(self.path, ITEM, "r", shape=(count, self.dim))
+        except OSError as error:
+            raise FormatError(f"cannot read {self.path}: {error.strerror}") from error
 
     def verify(self, chunks: Iterable[tuple[int, int, int]]) -> None:
         """Compare appended pieces, given as (first row, rows, CRC-32), with what is on disk.

@@ -54,7 +54,8 @@ def _encoder_of_index(paths: Iterable[str]) -> str | None:
     folders = [Path(path) for path in paths if Path(path).is_dir()]
     if not folders:
         return None
-    from fewshot.store import Store, is_store
+    from fewshot.database import is_store
+    from fewshot.store import Store
 
     for folder in folders:
         if is_store(folder):

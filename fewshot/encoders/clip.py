@@ -34,7 +34,7 @@ class ClipEncoder(Encoder):
     """A contrastive image-text model with open_clip's own preprocessing and tokenizer."""
 
     prefix = "clip"
-    about = "any open_clip model: clip:ARCH/TAG, or clip:ARCH@CHECKPOINT for a file"
+    about = "any open_clip model: clip:ARCH/TAG, clip:ARCH@CHECKPOINT or clip:ARCH/TAG@CHECKPOINT"
     templates = TEMPLATES
 
     def __init__(self, name: str, arch: str, checkpoint: Path, tag: dict[str, Any], device: torch.device) -> None:
@@ -69,6 +69,8 @@ class ClipEncoder(Encoder):
     def create(cls, spec: str, device: torch.device) -> ClipEncoder:
         """Load `ARCH/TAG` (from the hub or its cache) or `ARCH@CHECKPOINT` (a state dict: .pt, .bin or .safetensors).
 
+        `ARCH/TAG@CHECKPOINT` reads the tag's weights from a file: its preprocessing and activation come with the tag.
+
         Raises
         ------
         UnknownName
@@ -80,17 +82,15 @@ class ClipEncoder(Encoder):
         """
         import open_clip
 
-        arch, at, path = spec.partition("@")
-        arch, _, tag = (arch, "", "") if at else spec.partition("/")
+        model, at, path = spec.partition("@")
+        arch, _, tag = model.partition("/")
         if arch not in open_clip.list_models():
             listing = "python -c 'import open_clip; print(open_clip.list_models())'"
             raise hub.unknown_model("clip architecture", arch, open_clip.list_models(), listing)
-        if at:
-            if not Path(path).is_file():
-                raise WeightsMissing(f"checkpoint {path!r} of 'clip:{spec}' is not a file")
-            return cls(f"clip:{spec}", arch, Path(path), {}, device)
-        config = _tag_config(arch, tag)
-        return cls(f"clip:{spec}", arch, _tag_file(arch, tag, config), config, device)
+        config = _tag_config(arch, tag) if tag or not at else {}
+        if at and not Path(path).is_file():
+            raise WeightsMissing(f"checkpoint {path!r} of 'clip:{spec}' is not a file")
+        return cls(f"clip:{spec}", arch, Path(path) if at else _tag_file(arch, tag, config), config, device)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Apply the model's own preprocessing.  -> [3, H, W]"""
@@ -126,9 +126,8 @@ def _tag_config(arch: str, tag: str) -> dict[str, Any]:
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if not tag:
         known = ", ".join(tags) or "none"
-        raise InvalidOption(
-            f"'clip:{arch}' names no weights; use clip:{arch}/TAG (known: {known}) or clip:{arch}@CHECKPOINT"
-        )
+        way = f"use clip:{arch}/TAG or clip:{arch}@CHECKPOINT; tags: {known}"
+        raise InvalidOption(f"'clip:{arch}' names no weights; {way}")
     config: dict[str, Any] = open_clip.get_pretrained_cfg(arch, tag)
     if not config:
         raise unknown(f"weights of clip:{arch}", tag, tags)
@@ -150,7 +149,7 @@ def _tag_file(arch: str, tag: str, config: dict[str, Any]) -> Path:
         found, source = place if place.is_file() else None, url
     if "file" in config or found:
         return found or Path(config["file"])
-    spec, instead = f"clip:{arch}/{tag}", f"clip:{arch}@FILE"
+    spec, instead = f"clip:{arch}/{tag}", f"clip:{arch}/{tag}@FILE"
     if hub.offline():
         raise hub.missing(spec, source, instead)
     try:
@@ -166,7 +165,9 @@ def _tokenizer(name: str, arch: str) -> Callable[[list[str]], Tensor]:
     try:
         tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(arch)
     except Exception as error:
-        raise hub.missing(name, f"the tokenizer of {arch}", f"clip:{arch}@FILE", hub.first_line(error)) from error
+        raise hub.missing(
+            name, f"the tokenizer of {arch}", "that machine's tokenizer files", hub.first_line(error)
+        ) from error
     return tokenizer
 
 

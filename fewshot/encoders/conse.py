@@ -65,7 +65,7 @@ def build(embed: Embed) -> Bridge:
 def load(embed: Embed, text_model: str) -> Bridge:
     """Return the bridge from the user's cache, or build it and try to leave it there.
 
-    `text_model` identifies the weights behind `embed`. A cache that cannot be read, or was made by other versions, is built anew.
+    `text_model` identifies the weights behind `embed`. A cache that is damaged or of other versions is built anew.
     """
     key = fingerprint("conse", text_model, version("open_clip_torch"), version("timm"))
     path = cache_folder() / f"{key}.safetensors"
@@ -100,4 +100,4 @@ def _write(path: Path, bridge: Bridge) -> None:
 
 
 def _sha256(*tensors: Tensor) -> str:
-    return hashlib.sha256(torch.cat([t.flatten() for t in tensors]).numpy()).hexdigest()
+    return hashlib.sha256(torch.cat([t.flatten() for t in tensors]).numpy().tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946; Lite variant of 2020), trained on ImageNet, as plain convolutions.
+"""EfficientNet-Lite0 (Tan & Le 2019, arXiv:1905.11946), trained on ImageNet, as plain convolutions.
 
 Batch norm is folded into the convolution before it: with gain g = weight / sqrt(var + eps),
 

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 (Wang 2020, arXiv:2002.10957; trained by sentence-transformers), run without importing transformers."""
+"""all-MiniLM-L6-v2 (Wang 2020, arXiv:2002.10957), run without importing transformers, which takes seconds."""
 
 from __future__ import annotations
 
@@ -54,10 +54,8 @@ class MiniLM:
 
     def _layer(self, name: str, x: Tensor, real: Tensor) -> Tensor:
         """One transformer layer, norms after the sums.  [b, t, 384] -> [b, t, 384]"""
-        q, k, v = (
-            self._linear(f"{name}.attention.self.{part}", x).unflatten(-1, (HEADS, -1)).transpose(1, 2)  # [b, h, t, 32]
-            for part in ("query", "key", "value")
-        )
+        parts = (self._linear(f"{name}.attention.self.{part}", x) for part in ("query", "key", "value"))
+        q, k, v = (part.view(*x.shape[:2], HEADS, -1).transpose(1, 2) for part in parts)  # [b, h, t, 32]
         seen = F.scaled_dot_product_attention(q, k, v, attn_mask=real[:, None, None]).transpose(1, 2).flatten(2)
         x = self._norm(f"{name}.attention.output", x + self._linear(f"{name}.attention.output.dense", seen))
         wide = F.gelu(self._linear(f"{name}.intermediate.dense", x))  # [b, t, 1536]

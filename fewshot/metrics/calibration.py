@@ -37,9 +37,9 @@ def reliability(
     place = (confidence.double() * bins).ceil().long().sub(1).clamp(0, bins - 1)  # [n]
     if group is not None:
         place = place + group * bins
-    rows = torch.stack([torch.ones_like(confidence), confidence, correct.to(confidence.dtype)]).double()  # [3, n]
-    table = torch.zeros(3, groups * bins, dtype=torch.float64, device=confidence.device)
-    return table.index_add_(1, place, rows).reshape(3, groups, bins).transpose(0, 1)
+    weights = (None, confidence.double(), correct.double())
+    rows = [place.bincount(w, minlength=groups * bins).double() for w in weights]  # 3 x [groups * bins]
+    return torch.stack(rows).reshape(3, groups, bins).transpose(0, 1)
 
 
 def ece(table: Tensor) -> Tensor:

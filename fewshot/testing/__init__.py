@@ -1,8 +1,9 @@
-"""For authors of plugins: check a strategy against the contract, on problems made up from a seed."""
+"""For authors of plugins: check a strategy or an encoder against the contract, on inputs made up from a seed."""
 
 from __future__ import annotations
 
+from fewshot.testing.encoders import ENCODER_CHECKS, encoder_checks
 from fewshot.testing.strategies import STRATEGY_CHECKS, strategy_checks
 from fewshot.testing.toy import toy_queries, toy_task
 
-__all__ = ["STRATEGY_CHECKS", "strategy_checks", "toy_queries", "toy_task"]
+__all__ = ["ENCODER_CHECKS", "STRATEGY_CHECKS", "encoder_checks", "strategy_checks", "toy_queries", "toy_task"]

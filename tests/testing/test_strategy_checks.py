@@ -212,7 +212,7 @@ SABOTAGE: list[tuple[str, str, Callable[[], Strategy]]] = [
     ("options_survive_json", "frozen", Thawed),
     ("dtype_and_device_kept", "float64 gives logits of torch.float32", saboteur(rounding)),
     ("dtype_and_device_kept", "on meta", saboteur(lambda self, task: Elsewhere(prototypes(task)))),
-    ("heads_save", "answers differently", saboteur(hide, heads=(Forgetful,))),
+    ("heads_save", "a saved head against", saboteur(hide, heads=(Forgetful,))),
     ("heads_save", "unknown head type", saboteur(lambda self, task: Centred(prototypes(task)))),
     ("heads_save", "a head's field calls", saboteur(lambda self, task: Counting(prototypes(task)))),
     ("deterministic", "different logits", saboteur(scaled(lambda t: torch.rand(1, dtype=t.dtype)))),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from fewshot.build import build_index
-from fewshot.search import query
-from fewshot.sheet import Section, write_sheet
 
+from fewshot.build import build_index
 from fewshot.classifier import Classifier
 from fewshot.encoders import Encoder, load_encoder
+from fewshot.search import query
+from fewshot.sheet import Section, write_sheet
 from fewshot_plugins.demo.digits import SHOTS, UNSEEN, Score, embed_digits, from_attributes, from_examples
 from fewshot_plugins.demo.material import QUERIES, write_photographs
 

@@ -1,0 +1,117 @@
+"""Reports as tables of at most 80 columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from fewshot.compare import Comparison
+from fewshot.metrics.interval import Estimate
+from fewshot.report import Report, Result
+
+WIDTH = 80
+
+
+def percent(value: Estimate | None) -> str:
+    """Write a share as `73.0 ± 0.2`, in per cent; without an interval when there was one episode."""
+    if value is None or math.isnan(value.mean):
+        return "-"
+    half = "" if math.isnan(value.half_width) else f" ± {100 * value.half_width:.1f}"
+    return f"{100 * value.mean:.1f}{half}"
+
+
+def report_rows(report: Report) -> list[dict[str, str]]:
+    """One row for each strategy, data set, encoder, way and shot; the marginals of the queries are columns.
+
+    Every number is a mean with its 95 % half width, in per cent.
+    """
+    grouped: dict[tuple[str, ...], dict[str, Result]] = {}
+    for result in report.results:
+        grouped.setdefault(_cell(result), {})[str(result.spec["marginal"])] = result
+    marginals = [m for m in ("balanced", "dirichlet", "longtail") if any(m in g for g in grouped.values())]
+    extra = [name for name in ("auroc", "harmonic") if any(name in r.metrics for r in report.results)]
+    rows = []
+    for cell, found in grouped.items():
+        shown = next(iter(found.values()))
+        row = dict(zip(("data", "encoder", "task", "strategy"), cell[:4], strict=True))
+        row |= {m: percent(found[m].metrics["accuracy"] if m in found else None) for m in marginals}
+        row |= {name: percent(shown.metrics.get(name)) for name in extra}
+        row["ece"] = f"{100 * shown.metrics['ece'].mean:.1f}"
+        row["ep/s"] = f"{shown.cost.episodes_per_second:.0f}"
+        rows.append(row)
+    return _without_constant(rows, ("data", "encoder"))
+
+
+def _cell(result: Result) -> tuple[str, ...]:
+    spec = {k: v for k, v in result.spec.items() if k != "marginal"}
+    changed = ",".join(f"{k}={v}" for k, v in _changed(result).items())
+    name = result.strategy + (f"({changed})" if changed else "") + ("*" if result.transductive else "")
+    return result.dataset, result.encoder, task_name(result.spec), name, str(sorted(spec.items()))
+
+
+def _changed(result: Result) -> dict[str, Any]:
+    """Options that differ from the strategy's defaults; all of them when the strategy is not installed here."""
+    from fewshot.options import option_infos
+    from fewshot.registry import registry
+
+    cls = registry().strategies.get(result.strategy)
+    defaults = {info.name: info.default for info in option_infos(cls)} if cls else {}
+    return {k: v for k, v in result.options.items() if k not in defaults or defaults[k] != v}
+
+
+def task_name(spec: dict[str, Any]) -> str:
+    """Write a spec shortly: `5w1s` is 5-way 1-shot, `all` every class; `+5u` unknown and `-2z` unseen classes."""
+
+    def span(value: Any) -> str:
+        return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    name = f"{'all' if spec['way'] == 0 else span(spec['way'])}w{span(spec['shot'])}s"
+    name += f"+{spec['unknown']}u" if spec["unknown"] else ""
+    return name + (f"-{spec['unseen']}z" if spec["unseen"] else "")
+
+
+def _without_constant(rows: list[dict[str, str]], names: Sequence[str]) -> list[dict[str, str]]:
+    """Drop columns that say the same in every row: the title says it."""
+    constant = [n for n in names if len({row[n] for row in rows}) == 1]
+    return [{k: v for k, v in row.items() if k not in constant} for row in rows]
+
+
+def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
+    """One row a comparison; a difference counts when its interval does not hold 0."""
+    rows = []
+    for c in comparisons:
+        low, high = c.bootstrap
+        rows.append(
+            {
+                "data": c.second.dataset,
+                "task": task_name(c.second.spec),
+                "first": c.first.strategy,
+                "second": c.second.strategy,
+                "difference": percent(c.difference),
+                "bootstrap": f"[{100 * low:.1f}, {100 * high:.1f}]",
+                "win/tie/loss": f"{c.wins}/{c.ties}/{c.losses}",
+            }
+        )
+    return _without_constant(rows, ("data",))
+
+
+def text_table(rows: Sequence[dict[str, str]]) -> str:
+    """Lay rows out in columns; names are shortened in the middle until a line has at most 80 characters."""
+    if not rows:
+        return "nothing to show"
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widest = max(range(len(widths)), key=lambda c: widths[c])
+        widths[widest] -= 1
+    return "\n".join(
+        "  ".join(_fit(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def _fit(cell: str, width: int) -> str:
+    if len(cell) <= width:
+        return cell.ljust(width)
+    head = (width - 1) // 2
+    return f"{cell[:head]}~{cell[len(cell) - (width - 1 - head) :]}"
