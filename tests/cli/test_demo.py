@@ -9,10 +9,11 @@ from click.testing import CliRunner
 pytest.importorskip("skimage")
 stats = pytest.importorskip("scipy.stats")
 
-from fewshot.cli import cli  # noqa: E402
-from fewshot.registry import COMMAND_GROUP, Registry, load_group  # noqa: E402
 from fewshot_plugins.demo.digits import NAMES, UNSEEN, wilson  # noqa: E402
 from fewshot_plugins.demo.material import ATTRIBUTE_NAMES, PHOTOGRAPHS, digit_attributes, write_photographs  # noqa: E402
+
+from fewshot.cli import cli  # noqa: E402
+from fewshot.registry import COMMAND_GROUP, Registry, load_group  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
