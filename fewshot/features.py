@@ -28,6 +28,7 @@ class Features:
     text_weight: Tensor  # [C, P] 0 for padding
     attributes: Tensor  # [C, A]
     unseen: NDArray[np.bool_] | None  # [C] classes meant for zero-shot, where the data says so
+    fixed: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # the data's own episodes: support and query rows
     encoder: str  # name of the encoder
     fingerprint: str  # and what it did exactly
 
@@ -47,6 +48,7 @@ def make_features(
     text_weight: Tensor | None = None,
     attributes: Tensor | None = None,
     unseen: Sequence[str] = (),
+    fixed: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (),
     encoder: str = "features",
     fingerprint: str = "",
 ) -> Features:
@@ -84,6 +86,7 @@ def make_features(
         text_weight=text.new_ones(text.shape[:2]) if text_weight is None else text_weight,
         attributes=attributes.float(),
         unseen=np.isin(classes, list(unseen)) if len(unseen) else None,
+        fixed=fixed,
         encoder=encoder,
         fingerprint=fingerprint,
     )

@@ -203,7 +203,11 @@ SABOTAGE: list[tuple[str, str, Callable[[], Strategy]]] = [
     ("padding_ignored", "source padded", saboteur(plain_source_mean, needs=frozenset({"support", "source"}))),
     ("degenerate_support_finite", "one shot", saboteur(scaled(lambda t: 1 / (t.counts() - 1)[:, None]))),
     ("degenerate_support_finite", "copies", saboteur(scaled(lambda t: float("inf") if len(t.support) > 4 else 1.0))),
-    ("unseen_classes", "NaN", saboteur(scaled(lambda t: torch.sqrt(t.counts() - 1)[:, None]), unseen=True)),
+    (
+        "unseen_classes",
+        "NaN",
+        saboteur(scaled(lambda t: torch.sqrt(t.counts() - 1)[:, None]), unseen=True, needs=plus_text),
+    ),
     ("larger_is_better", "accuracy", saboteur(logits_like(torch.neg))),
     ("inputs_survive", "changed the support", saboteur(zero_support)),
     ("inputs_survive", "left .*fitted", saboteur(keep_note)),
