@@ -1,4 +1,4 @@
-"""Full-batch and mini-batch descent shared by the gradient strategies: batched over tasks, deterministic, no autograd."""
+"""Descent shared by the gradient strategies: batched over tasks, deterministic, without autograd."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def batches(task: Task, rows: int = ROWS) -> Batch:
     total = (task.labels >= 0).sum(-1, keepdim=True)  # [*B, 1]
     shares = (total + rows - 1) // rows  # [*B, 1]
     if task.labels.shape[-1] <= rows or bool((shares <= 1).all()):
-        return lambda step: (task.support, task.labels)
+        return lambda _: (task.support, task.labels)
     within, of_class = ranks(task)
     share = (within + of_class.gather(-1, task.labels.clamp_min(0))) % shares.clamp_min(1)  # [*B, S]
 
@@ -52,7 +52,8 @@ def cosine_slope(weight: Tensor, slope: Tensor) -> Tensor:
     """Derivative by w of a function of u = w / |w| whose derivative by u is `slope`.  [*B, C, D] x 2 -> [*B, C, D]"""
     direction = unit(weight)
     across = slope - direction * (direction * slope).sum(-1, keepdim=True)  # [*B, C, D]
-    return across / torch.linalg.vector_norm(weight, dim=-1, keepdim=True).clamp_min(1e-12)
+    length: Tensor = torch.linalg.vector_norm(weight, dim=-1, keepdim=True)  # [*B, C, 1]
+    return across / length.clamp_min(1e-12)
 
 
 def cosine_rate(step: int, steps: int, rate: float) -> float:

@@ -18,9 +18,9 @@ from fewshot_plugins.zero_shot import phrase_means
 class CrossModal(Strategy):
     """Train one linear classifier on the examples and on the phrases, each class's phrases being one more example.
 
-    min_W share CE(scale t_k.W, k) + (1 - share) CE(scale z_i.W, y_i), both means, from W = t (eq. 5 and section 4 of the
-    paper; half of each batch is text there, so share = 0.5), by AdamW with the learning rate and decay of the paper's
-    grid that stand in its code first. The paper stops on a validation set; this stops after a fixed number of steps.
+    min_W share CE(scale t_k.W, k) + (1 - share) CE(scale z_i.W, y_i), both means, from W = t (eq. 5 and section 4 of
+    the paper; half of each batch is text there, so share = 0.5), by AdamW with a learning rate and a decay of the
+    paper's grid. The paper stops on a validation set; this stops after a fixed number of steps.
     """
 
     name = "cross_modal"

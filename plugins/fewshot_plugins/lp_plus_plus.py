@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
-from fewshot.strategy import Head
 from fewshot_plugins._descent import MOMENTUM, batches, cross_entropy_slope
 from fewshot_plugins.prototypical import class_means
 from fewshot_plugins.zero_shot import phrase_means
@@ -22,20 +21,20 @@ class LpPlusPlus(Strategy):
 
     logit_k = z.(w_k + alpha_k t_k), cross-entropy on the examples, all of them in each step with momentum 0.9
     (section 3 of the paper). Nothing is tuned: with F the examples and N their number, the step for w is
-    4 N / lambda_max(F'F) and that for alpha, taken every tenth time, N / (4 max_k sum_i (z_i.t_k)^2), from the Lipschitz
-    constants of the loss; w starts at the class means, alpha_k at `boost` / shots times the mean of z.t_k over the
-    class's examples. The authors pick the best epoch on a validation set; this takes the last.
+    4 N / lambda_max(F'F), and that for alpha, taken every tenth time, N / (4 max_k sum_i (z_i.t_k)^2), both from
+    Lipschitz constants of the loss; w starts at the class means, alpha_k at `boost` / shots times the mean of z.t_k
+    over the class's examples. The authors pick the best epoch on a validation set; this takes the last.
     """
 
     name = "lp_plus_plus"
     needs = frozenset({"support", "text"})
     speed = "gradient"
     paper = "Huang et al. 2024, arXiv:2404.02285"
-    boost: float = option(250.0, "first weight of the text, times shots over the mean cosine (250 in the authors' code)")
+    boost: float = option(250.0, "first weight of the text, relative to mean cosine / shots (250 in the code)")
     steps: int = option(300, "steps of gradient descent", min=0)
     every: int = option(10, "the text weights move each so many steps", min=1)
 
-    def fit(self, task: Task) -> Head:
+    def fit(self, task: Task) -> LinearHead:
         """Learn the class vectors and the weights of the text.  -> weight [*B, C, D]"""
         text, take = unit(phrase_means(task)), batches(task)
         weight, alpha = class_means(task), self.first_alpha(task, text)
