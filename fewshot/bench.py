@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fewshot.arrays import pick_device
 from fewshot.classes import spoken
@@ -96,7 +97,7 @@ def run_suite(
     results: list[Result] = []
     for run, chosen in zip(suite.runs, strategies, strict=True):
         try:
-            items = registry().dataset(run.dataset)().load(run.path)
+            items = of_splits(registry().dataset(run.dataset)().load(run.path), run.specs)
         except DataError as error:
             if not run.optional:
                 raise
@@ -109,6 +110,29 @@ def run_suite(
                 cells = (_cell(s, features, encoder, items, episodes, where, kept, progress) for s in chosen)
                 results.extend(dataclasses.replace(cell, source=run.source) for cell in cells)
     return Report(tuple(results))
+
+
+def of_splits(items: Items, specs: Sequence[EpisodeSpec]) -> Items:
+    """Keep the items of the splits that the specs name, so that nothing is embedded in vain."""
+    named = {split for spec in specs for split in (*spec.split.split(">"), spec.source) if split}
+    if not all(spec.split for spec in specs) or items.fixed or not named <= set(items.splits):
+        return items  # all are wanted, or a wrong name is reported when episodes are drawn
+    kept = [i for i, split in enumerate(items.splits) if split in named]
+    return dataclasses.replace(
+        items,
+        sources=tuple(items.sources[i] for i in kept) if items.sources else (),
+        labels=tuple(items.labels[i] for i in kept),
+        splits=tuple(items.splits[i] for i in kept),
+        features=None if items.features is None else items.features[kept],
+        text=None if items.text is None else _text_of(items, kept),
+    )
+
+
+def _text_of(items: Items, kept: Sequence[int]) -> NDArray[np.float32]:
+    """Embedded phrases of the classes that are left."""
+    left = {items.labels[i] for i in kept}
+    assert items.text is not None
+    return items.text[[c in left for c in items.classes]]
 
 
 def _embedded(
