@@ -108,7 +108,7 @@ def run_suite(
                 if save_episodes is not None:
                     _save(save_episodes, features, episodes)
                 cells = (_cell(s, features, encoder, items, episodes, where, kept, progress) for s in chosen)
-                results.extend(cells)
+                results.extend(dataclasses.replace(cell, source=run.source) for cell in cells)
     return Report(tuple(results))
 
 
@@ -140,13 +140,17 @@ def _embedded(
 ) -> Iterator[tuple[Features, Encoder | None]]:
     for name in run.encoders if items.features is None else run.encoders[:1]:
         encoder = load_encoder(name, device) if items.features is None else None
-        title = run.path.stem if run.path is not None and run.dataset in ("folder", "table", "npz") else run.dataset
-        features, notes = embed_items(title, items, encoder, cache=cache, progress=True)
+        features, notes = embed_items(data_title(run.dataset, run.path), items, encoder, cache=cache, progress=True)
         for note in notes[:5]:
             say(note)
         if len(notes) > 5:
             say(f"... and {len(notes) - 5} more that could not be read")
         yield features, encoder
+
+
+def data_title(dataset: str, path: Path | None) -> str:
+    """Name of the data in tables: that of the file or folder where it is the user's own."""
+    return path.stem if path is not None and dataset in ("folder", "table", "npz") else dataset
 
 
 def _drawn(run: Run, features: Features, strategies: Sequence[Strategy], given: Path | None) -> Iterator[Episodes]:
@@ -194,12 +198,12 @@ def _cell(
     title = f"{features.name} {strategy.name}"
     total = len(episodes)
     shown = (lambda done: progress(title, done, total)) if progress else None
-    result = evaluate(strategy, _phrased(strategy, features, encoder, items), episodes, device=device, progress=shown)
+    result = evaluate(strategy, phrased(strategy, features, encoder, items), episodes, device=device, progress=shown)
     kept.add(key, result)
     return result
 
 
-def _phrased(strategy: Strategy, features: Features, encoder: Encoder | None, items: Items) -> Features:
+def phrased(strategy: Strategy, features: Features, encoder: Encoder | None, items: Items) -> Features:
     """Put a strategy's own phrases in place of the usual ones."""
     names = [items.phrases.get(c, (spoken(c),))[0] for c in features.classes]
     own = strategy.phrases(names) if encoder is not None and "text" in encoder.modalities else None

@@ -121,6 +121,7 @@ def _features(name: str, items: Items, kept: list[int], x: Tensor, encoder: Enco
         fixed=_moved(name, items, kept),
         encoder=encoder.name if encoder else items.encoder[0],
         fingerprint=encoder.fingerprint if encoder else items.encoder[1] or _hash(x),
+        sources=[items.sources[i] for i in kept] if items.sources else (),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot.arrays import unit
+from fewshot.datasets import ImageSource
 from fewshot.episodes import data_hash
 from fewshot.errors import DataError
 
@@ -31,6 +32,7 @@ class Features:
     fixed: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # the data's own episodes: support and query rows
     encoder: str  # name of the encoder
     fingerprint: str  # and what it did exactly
+    sources: tuple[ImageSource, ...] = ()  # the pictures, one a row, where there are any
 
     @property
     def data(self) -> str:
@@ -51,6 +53,7 @@ def make_features(
     fixed: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (),
     encoder: str = "features",
     fingerprint: str = "",
+    sources: Sequence[ImageSource] = (),
 ) -> Features:
     """Build checked Features; rows of `x` and `text` are scaled to length 1, classes are sorted by name.
 
@@ -89,4 +92,5 @@ def make_features(
         fixed=fixed,
         encoder=encoder,
         fingerprint=fingerprint,
+        sources=tuple(sources),
     )

@@ -31,6 +31,7 @@ class Run:
     strategies: tuple[tuple[str, Mapping[str, str]], ...]  # name and options
     specs: tuple[EpisodeSpec, ...]
     optional: bool = False  # leave it out, with a note, when its data is not there
+    source: str = ""  # data set and path as written, for who wants to find the data again
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def _run(values: Mapping[str, Any], folder: Path) -> Run:
         tuple(parse_strategy(s) for s in strategies),
         specs(settings),
         bool(values.get("optional", False)),
+        _source(values, folder),
     )
 
 
@@ -97,6 +99,14 @@ def _path(text: str, folder: Path) -> Path:
     if "$" in expanded:
         raise DataError(f"path {text!r} names an environment variable that is not set")
     return folder / Path(expanded).expanduser()
+
+
+def _source(values: Mapping[str, Any], folder: Path) -> str:
+    """Name the data as `--dataset` does; variables stay as they are, so that the name means the same elsewhere."""
+    if "path" not in values:
+        return str(values["dataset"])
+    path = str(values["path"])
+    return f"{values['dataset']}={path if path.startswith(('$', '~')) else folder / path}"
 
 
 def parse_strategy(word: str) -> tuple[str, dict[str, str]]:

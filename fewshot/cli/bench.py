@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fewshot.cli import bench_report
 from fewshot.errors import DataError, InvalidOption
 
 if TYPE_CHECKING:
@@ -116,8 +117,13 @@ def suite_of_words(
     runs: list[Run] = []
     for word in datasets:
         name, path = dataset_of_word(word)
-        runs.append(Run(name, path, tuple(encoders or ("lite",)), chosen, specs(values)))
+        runs.append(Run(name, path, tuple(encoders or ("lite",)), chosen, specs(values), source=source_word(name, path)))
     return Suite(tuple(runs))
+
+
+def source_word(name: str, path: Path | None) -> str:
+    """Write data as `dataset_of_word` reads it."""
+    return name if path is None else f"{name}={path}"
 
 
 def _several(key: str, text: str) -> list[str | int]:
@@ -160,6 +166,9 @@ def dataset_of_word(word: str) -> tuple[str, Path | None]:
         raise DataError(f"--dataset {word}: neither a data set's name nor a folder, .csv, .jsonl or .npz that is there")
     registry().dataset(name)  # raises, with the nearest name
     return name, None
+
+
+bench.add_command(bench_report.report)
 
 
 @bench.command("list")
