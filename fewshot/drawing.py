@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -219,3 +220,45 @@ def _shuffle(
     keys = np.where(rows == PAD, 2.0, rng.random(rows.shape))
     order = keys.argsort(1)
     return np.take_along_axis(rows, order, 1), np.take_along_axis(labels, order, 1)
+
+
+def fixed_episodes(
+    spec: EpisodeSpec,
+    labels: NDArray[np.int64],
+    runs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    splits: Sequence[str],
+) -> Episodes:
+    """Episodes that the data itself prescribes, as (support rows, query rows) of equal lengths each.
+
+    Raises
+    ------
+    DataError
+        when the data has no episodes of its own, or a query's class has no support.
+    """
+    if not runs:
+        raise DataError("this data has no episodes of its own; leave out fixed")
+    support = np.array([run[0] for run in runs], dtype=np.int32)  # [E, S]
+    query = np.array([run[1] for run in runs], dtype=np.int32)  # [E, Q]
+    classes = np.stack([np.unique(labels[row]) for row in support]).astype(np.int32)  # [E, W]
+
+    def within(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+        same = labels[rows][:, :, None] == classes[:, None, :]  # [E, N, W]
+        if not same.any(-1).all():
+            raise DataError("a query of the data's own episodes has a class without support")
+        place: NDArray[np.int32] = same.argmax(-1).astype(np.int32)
+        return place
+
+    spec = dataclasses.replace(spec, fixed=True, episodes=len(runs), way=classes.shape[1])
+    spec = dataclasses.replace(
+        spec, shot=support.shape[1] // classes.shape[1], query=query.shape[1] // classes.shape[1]
+    )
+    return Episodes(
+        spec=spec,
+        data=data_hash(labels, splits),
+        classes=classes,
+        support=support,
+        support_labels=within(support),
+        query=query,
+        query_labels=within(query),
+        unlabeled=np.zeros((len(runs), 0), dtype=np.int32),
+    )

@@ -44,6 +44,7 @@ class EpisodeSpec:
     unseen: int = 0  # how many of the classes have no support (generalised zero-shot)
     split: str = ""  # where items come from: "" everywhere, "test" one split, "train>test" support and queries apart
     source: str = ""  # split that transfer strategies get as their source domain
+    fixed: bool = False  # the data's own episodes instead of drawn ones, e.g. Omniglot's one-shot challenge
     first: bool = False  # support is the first items of each class in the data's order, as fixed splits want
 
     def __post_init__(self) -> None:
@@ -119,12 +120,14 @@ class Episodes:
     @property
     def ways(self) -> NDArray[np.int64]:
         """Number of classes of each episode.  [E]"""
-        return (self.classes >= 0).sum(1)
+        found: NDArray[np.int64] = (self.classes >= 0).sum(1)
+        return found
 
     @property
     def queries(self) -> NDArray[np.int64]:
         """Number of queries of each episode.  [E]"""
-        return (self.query != PAD).sum(1)
+        found: NDArray[np.int64] = (self.query != PAD).sum(1)
+        return found
 
     def checksum(self) -> str:
         """SHA-256 of all rows and labels: equal for equal episodes on every machine."""

@@ -172,7 +172,9 @@ class Solver:
         out = self._buffer[: len(flat)]
         torch.index_select(self.x, 0, flat.clamp_min(0) if self._ragged else flat, out=out)
         items = out.view(size, rows.shape[1], -1)  # [B, S + Q + U, D]
-        support, query, unlabeled = items.split([e.support.shape[1], queries, apart], 1)
+        shown = e.support.shape[1]  # S
+        support, query = items[:, :shown], items[:, shown : shown + queries]
+        unlabeled = items[:, shown + queries :]
         labels = torch.from_numpy(e.support_labels[chosen]).to(self.device, torch.int64)  # [B, S]
         if self._ragged:
             support.masked_fill_((labels == PAD).unsqueeze(-1), 0.0)  # in the buffer

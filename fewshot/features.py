@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot.arrays import unit
+from fewshot.datasets import ImageSource
 from fewshot.episodes import data_hash
 from fewshot.errors import DataError
 
@@ -28,8 +29,10 @@ class Features:
     text_weight: Tensor  # [C, P] 0 for padding
     attributes: Tensor  # [C, A]
     unseen: NDArray[np.bool_] | None  # [C] classes meant for zero-shot, where the data says so
+    fixed: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]  # the data's own episodes: support and query rows
     encoder: str  # name of the encoder
     fingerprint: str  # and what it did exactly
+    sources: tuple[ImageSource, ...] = ()  # the pictures, one a row, where there are any
 
     @property
     def data(self) -> str:
@@ -47,8 +50,10 @@ def make_features(
     text_weight: Tensor | None = None,
     attributes: Tensor | None = None,
     unseen: Sequence[str] = (),
+    fixed: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (),
     encoder: str = "features",
     fingerprint: str = "",
+    sources: Sequence[ImageSource] = (),
 ) -> Features:
     """Build checked Features; rows of `x` and `text` are scaled to length 1, classes are sorted by name.
 
@@ -84,6 +89,8 @@ def make_features(
         text_weight=text.new_ones(text.shape[:2]) if text_weight is None else text_weight,
         attributes=attributes.float(),
         unseen=np.isin(classes, list(unseen)) if len(unseen) else None,
+        fixed=fixed,
         encoder=encoder,
         fingerprint=fingerprint,
+        sources=tuple(sources),
     )

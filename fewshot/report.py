@@ -61,6 +61,7 @@ class Result:
     device: str
     versions: dict[str, str]
     cost: Cost
+    source: str = ""  # where the data was, as written for `--dataset`: NAME or NAME=PATH, variables not filled in
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,25 @@ def percent(value: Estimate | None) -> str:
         return "-"
     half = "" if math.isnan(value.half_width) else f" ± {100 * value.half_width:.1f}"
     return f"{100 * value.mean:.1f}{half}"
+
+
+def report_lines(report: Report) -> list[str]:
+    """Write a report as lines for a terminal: what was measured, the table, and what its signs mean."""
+    if not report.results:
+        return ["nothing was run"]
+    said = {
+        "data": {r.dataset for r in report.results},
+        "encoder": {r.encoder for r in report.results},
+        "episodes": {str(len(r.accuracies)) for r in report.results},
+        "seed": {str(r.spec["seed"]) for r in report.results},
+    }
+    head = "; ".join(f"{name}: {', '.join(sorted(values))}" for name, values in said.items())
+    rows = report_rows(report)
+    tail = ["accuracy in %, mean over episodes with 95 % half width; ece in %"]
+    if any(r.transductive for r in report.results):
+        tail.append("* sees all queries of an episode, without labels; dirichlet: unequal numbers of queries a class")
+    notes = [line for note in tail for line in textwrap.wrap(note, WIDTH)]
+    return [*textwrap.wrap(head, WIDTH), "", text_table(rows), "", *notes]
 
 
 def report_rows(report: Report) -> list[dict[str, str]]:
@@ -45,9 +65,14 @@ def report_rows(report: Report) -> list[dict[str, str]]:
 
 def _cell(result: Result) -> tuple[str, ...]:
     spec = {k: v for k, v in result.spec.items() if k != "marginal"}
-    changed = ",".join(f"{k}={v}" for k, v in _changed(result).items())
-    name = result.strategy + (f"({changed})" if changed else "") + ("*" if result.transductive else "")
+    name = strategy_name(result) + ("*" if result.transductive else "")
     return result.dataset, result.encoder, task_name(result.spec), name, str(sorted(spec.items()))
+
+
+def strategy_name(result: Result) -> str:
+    """Name of the strategy with the options that differ from its defaults."""
+    changed = ",".join(f"{k}={v}" for k, v in _changed(result).items())
+    return result.strategy + (f"({changed})" if changed else "")
 
 
 def _changed(result: Result) -> dict[str, Any]:
@@ -86,14 +111,33 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
             {
                 "data": c.second.dataset,
                 "task": task_name(c.second.spec),
-                "first": c.first.strategy,
-                "second": c.second.strategy,
+                "first": strategy_name(c.first),
+                "second": strategy_name(c.second),
                 "difference": percent(c.difference),
                 "bootstrap": f"[{100 * low:.1f}, {100 * high:.1f}]",
                 "win/tie/loss": f"{c.wins}/{c.ties}/{c.losses}",
             }
         )
     return _without_constant(rows, ("data",))
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON values, differences as shares."""
+    c = comparison
+    half = c.difference.half_width
+    return {
+        "dataset": c.second.dataset,
+        "spec": c.second.spec,
+        "first": {"strategy": c.first.strategy, "options": c.first.options, "encoder": c.first.encoder},
+        "second": {"strategy": c.second.strategy, "options": c.second.options, "encoder": c.second.encoder},
+        "difference": c.difference.mean,
+        "half_width": None if math.isnan(half) else half,
+        "episodes": c.difference.n,
+        "bootstrap": list(c.bootstrap),
+        "wins": c.wins,
+        "ties": c.ties,
+        "losses": c.losses,
+    }
 
 
 def text_table(rows: Sequence[dict[str, str]]) -> str:

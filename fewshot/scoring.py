@@ -48,7 +48,7 @@ class Scores:
         if torch.isnan(logits).any():
             bad = int(episode[torch.isnan(logits).flatten(1).any(1)][0])
             raise InvalidTask(f"the scores of episode {bad} hold NaN")
-        # With the classes outermost in memory, sums over them run along the queries: five times as fast for five classes.
+        # With the classes outermost in memory, sums over few classes run along the many queries: five times as fast.
         log_p = logits.movedim(-1, 0).contiguous().log_softmax(0).movedim(0, -1)  # [B, Q, C]
         confidence, predicted = log_p.max(-1)  # [B, Q]
         confidence = confidence.exp()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from fewshot.datasets import ImageSource
 from fewshot.errors import ImageError, OutputError, OutputExists
 from fewshot.images import open_image
 
@@ -85,10 +86,10 @@ def check_replaceable(target: Path) -> None:
         raise OutputError(f"cannot write {target}: {error.strerror}; give --html another file") from error
 
 
-def thumbnail(path: str | Path) -> str:
+def thumbnail(source: ImageSource) -> str:
     """Return a small JPEG of a picture as a data URI, or "" when it cannot be read."""
     try:
-        image = open_image(path)
+        image = open_image(source).copy()  # a picture that came as an object stays as it is
     except ImageError:
         return ""
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3)

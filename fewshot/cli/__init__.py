@@ -15,6 +15,7 @@ from fewshot.registry import COMMAND_GROUP, Registry, load_group
 
 # name: (where the command lives, its one-line help, which must equal the command's own; a test compares them)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "bench": ("fewshot.cli.bench:bench", "Measure strategies and encoders on many small tasks."),
     "classify": ("fewshot.cli.classify:classify", "Classify pictures, folders or an index."),
     "datasets": ("fewshot.cli.lists:datasets", "List the datasets that plugins register."),
     "encoders": ("fewshot.cli.lists:encoders", "List the encoders that plugins register."),

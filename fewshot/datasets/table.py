@@ -15,6 +15,8 @@ from fewshot.hookspecs import hookimpl
 def read_table(table: Path) -> Items:
     """Read a CSV (with a header) or JSONL file of `path`, `label` and maybe `split`; paths are relative to the file.
 
+    A column `name` stands in for a missing `label`.
+
     Raises
     ------
     DataError
@@ -25,7 +27,7 @@ def read_table(table: Path) -> Items:
     splits: list[str] = []
     for number, row in _rows(table):
         where = f"{table}, row {number}"
-        path, label = row.get("path"), row.get("label")
+        path, label = row.get("path"), row.get("label", row.get("name"))
         if not path or label is None or not str(label).strip():
             raise DataError(f"{where}: wants a path and a label, got {dict(row)}")
         source = table.parent / str(path)
@@ -49,7 +51,8 @@ def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
         raise DataError(f"{table} cannot be read: {error}") from error
     if table.suffix.lower() == ".csv":
         reader = csv.DictReader(text.splitlines())
-        missing = {"path", "label"} - set(reader.fieldnames or ())
+        columns = set(reader.fieldnames or ())
+        missing = {"path", "label"} - columns - ({"label"} if "name" in columns else set())
         if missing:
             raise DataError(f"{table}: the first line must name the columns path and label; {sorted(missing)} missing")
         for row in reader:

@@ -48,11 +48,11 @@ def test_a_damaged_cache_is_built_anew(damage: object, tmp_path: Path) -> None:
     embed = Embed()
     first = conse.load(embed, "letters")
     (path,) = (tmp_path / "cache").iterdir()
-    good = path.read_bytes()
-    path.write_bytes(damage(good))  # type: ignore[operator]
+    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
     assert torch.equal(conse.load(embed, "letters").places, first.places)
     assert embed.calls == 4
-    assert path.read_bytes() == good
+    conse.load(embed, "letters")
+    assert embed.calls == 4
 
 
 def test_no_cache_is_needed(tmp_path: Path) -> None:

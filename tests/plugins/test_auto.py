@@ -1,0 +1,125 @@
+"""auto: the blend written out step by step, and what it must make of good and useless phrases."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fewshot_plugins._holdout import hold_out, shot_folds
+from fewshot_plugins.auto import VISUAL, Auto, centred_text, members
+from fewshot_plugins.zero_shot import ZeroShot
+from scipy.optimize import minimize
+
+from fewshot import LinearHead, make_task
+from fewshot.arrays import unit
+from fewshot.errors import MissingInput
+from fewshot.strategy import fit
+from fewshot.task import without
+from fewshot.testing import toy_queries, toy_task
+
+BOTH = ("support", "text")
+
+
+def accuracy(strategy, task, per_class=20, noise=0.6):
+    query, truth = toy_queries(task, per_class, noise=noise)
+    return float((fit(strategy, task).logits(query).argmax(-1) == truth).double().mean())
+
+
+def log_loss(z, w, label):
+    scores = z @ w
+    return np.log(np.exp(scores - scores[label]).sum())
+
+
+def test_is_the_blend_of_its_docstring():
+    task = toy_task(BOTH, shots=4, classes=5, dim=12, noise=2.0)
+    strategy = Auto(pull=3.0, trust=0.4)
+    held = hold_out(members, task, shot_folds(task, 5))
+    scale = held.spread().numpy()
+    held_z, held_y = held.logits.numpy() / scale, held.labels.numpy()
+    text = centred_text(task).logits(task.support).numpy()[..., None] / scale[0]
+
+    def alone(w):
+        return sum(log_loss(z, w, y) for z, y in zip(text, task.labels.numpy(), strict=True)) + (w[0] - 1) ** 2
+
+    text_weight = minimize(alone, [1.0], bounds=[(0, None)]).x[0]
+    prior = np.array([0.4 * text_weight / 4, *[weight for _, weight in VISUAL]])
+
+    def together(w):
+        return sum(log_loss(z, w, y) for z, y in zip(held_z, held_y, strict=True)) + 1.5 * ((w - prior) ** 2).sum()
+
+    weights = minimize(together, prior, bounds=[(0, None)] * len(prior)).x
+
+    def scaled(t):
+        rows = zip(held_z, held_y, strict=True)
+        return sum(log_loss(z, weights * t[0], y) for z, y in rows) + (t[0] - 1) ** 2
+
+    weights = weights * minimize(scaled, [1.0], bounds=[(0, None)]).x[0]
+    query, _ = toy_queries(task)
+    wanted = sum(w / s * head.logits(query) for w, s, head in zip(weights, scale, members(task), strict=True))
+    centred = [z - z.mean(-1, keepdim=True) for z in (fit(strategy, task).logits(query), wanted)]
+    torch.testing.assert_close(*centred, rtol=1e-3, atol=1e-3)
+
+
+def test_text_is_centred_half_way():
+    task = toy_task(BOTH, classes=3)
+    mean = sum(task.support[task.labels == c].mean(0) for c in range(3)) / 3
+    text = unit(unit(task.text).mean(-2))
+    query, _ = toy_queries(task)
+    torch.testing.assert_close(centred_text(task).logits(query), (query - mean / 2) @ text.mT)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4])
+def test_good_phrases_help(shots):
+    tasks = [toy_task(BOTH, shots=shots, classes=10, dim=16, noise=1.5, seed=s) for s in range(5)]
+    tasks = [replace(t, text=toy_task(BOTH, classes=10, dim=16, noise=2.0, seed=s).text) for s, t in enumerate(tasks)]
+
+    def mean(strategy, drop=()):
+        return sum(accuracy_of(strategy, without(t, *drop), s) for s, t in enumerate(tasks)) / len(tasks)
+
+    def accuracy_of(strategy, task, seed):
+        query, truth = toy_queries(task, 20, noise=1.5, seed=seed)
+        return float((fit(strategy, task).logits(query).argmax(-1) == truth).double().mean())
+
+    assert mean(Auto()) > max(mean(ZeroShot()), mean(Auto(), ["text"])) + 0.02
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_useless_phrases_do_not_harm(shots):
+    task = toy_task(BOTH, shots=shots, classes=10, dim=32, noise=1.0)
+    junk = replace(task, text=unit(torch.randn(task.text.shape, generator=torch.Generator().manual_seed(3)).double()))
+    assert accuracy(Auto(), junk, noise=1.0) > accuracy(Auto(), without(task, "text"), noise=1.0) - 0.05
+
+
+def test_a_class_without_examples_is_known_by_its_phrases():
+    task = toy_task(BOTH, classes=6, unseen=2, shots=4, dim=32)
+    assert accuracy(Auto(), task) > 0.8
+
+
+def test_a_class_without_examples_or_phrases_is_refused():
+    with pytest.raises(MissingInput, match="class number 3 has neither"):
+        fit(Auto(), toy_task(unseen=1))
+
+
+def test_two_classes_with_one_example_each():
+    task = toy_task(BOTH, classes=2, shots=1)
+    head = fit(Auto(), task)
+    assert isinstance(head, LinearHead)
+    assert accuracy(Auto(), task) > 0.9
+
+
+def test_classes_with_very_different_numbers_of_examples():
+    task = toy_task(BOTH, classes=4, shots=9, dim=32)
+    kept = torch.tensor([9, 1, 3, 2])[task.labels] > torch.arange(9).repeat(4)
+    ragged = make_task(task.support[kept], task.labels[kept], text=task.text)
+    assert accuracy(Auto(), ragged) > 0.8
+
+
+def test_probabilities_are_calibrated():
+    # mean confidence against accuracy, at a noise where both could be far apart
+    gaps = []
+    for seed in range(6):
+        task = toy_task(BOTH, classes=10, shots=10, dim=32, noise=2.0, seed=seed)
+        query, truth = toy_queries(task, 20, noise=2.0, seed=seed)
+        probability, label = fit(Auto(), task).logits(query).softmax(-1).max(-1)
+        gaps.append(float(probability.mean() - (label == truth).double().mean()))
+    assert abs(sum(gaps) / 6) < 0.1

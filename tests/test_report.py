@@ -1,0 +1,132 @@
+"""Reports: a file gives back what was written, refuses what it does not know, and is never overwritten unasked."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from fewshot.compare import compare, compare_reports, compare_within
+from fewshot.drawing import draw
+from fewshot.episodes import EpisodeSpec
+from fewshot.errors import FormatError, OutputError, OutputExists
+from fewshot.evaluate import evaluate
+from fewshot.features import make_features
+from fewshot.metrics.interval import Estimate
+from fewshot.registry import registry
+from fewshot.report import Report, load_report, result_to_dict, save_report
+from fewshot.report_table import comparison_rows, percent, report_lines, report_rows, text_table
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, 10, generator=generator).repeat_interleave(30, 0) + torch.randn(240, 10, generator=generator)
+    features = make_features("blobs", x, [f"c{i}" for i in range(8) for _ in range(30)], text=x[::30].unsqueeze(1))
+    results = []
+    for marginal in ("balanced", "dirichlet"):
+        episodes = draw(EpisodeSpec(episodes=30, shot=2, query=4, marginal=marginal), features.labels)
+        for name in ("prototypical", "zero_shot"):
+            results.append(evaluate(registry().strategy(name)(), features, episodes))
+    one = draw(EpisodeSpec(episodes=1, way=0, shot=2), features.labels)
+    results.append(evaluate(registry().strategy("prototypical")(), features, one))
+    return Report(tuple(results))
+
+
+def test_a_file_gives_back_every_result(report, tmp_path):
+    save_report(tmp_path / "r.json", report)
+    found = load_report(tmp_path / "r.json")
+    assert math.isnan(found.results[-1].metrics["accuracy"].half_width)  # one episode has no interval
+    assert [result_to_dict(r) for r in found.results] == [result_to_dict(r) for r in report.results]
+    assert found.results[0] == report.results[0]
+
+
+def test_nothing_is_overwritten_unasked(report, tmp_path):
+    save_report(tmp_path / "r.json", report)
+    with pytest.raises(OutputExists, match="is there already"):
+        save_report(tmp_path / "r.json", Report())
+    save_report(tmp_path / "r.json", Report(), overwrite=True)
+    assert load_report(tmp_path / "r.json") == Report()
+    with pytest.raises(OutputError, match="cannot write"):
+        save_report(tmp_path / "no" / "r.json", report)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not a report that can be read"),
+        ("[]", "is not a report of `fewshot bench run`"),
+        ('{"format": "fewshot report", "version": 2}', "version 2; this program reads 1"),
+        ('{"format": "fewshot report", "version": 1}', "damaged: KeyError"),
+        ('{"format": "fewshot report", "version": 1, "results": [{}]}', "damaged"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, text, message):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(FormatError, match=message):
+        load_report(tmp_path / "r.json")
+
+
+def test_every_number_has_its_provenance(report):
+    values = json.loads(json.dumps(result_to_dict(report.results[0])))
+    assert values["spec"]["seed"] == 0
+    assert {"fewshot", "torch", "numpy", "python"} <= set(values["versions"])
+    assert values["budget"]["validation"] == 0
+    assert values["cost"]["episodes_per_second"] > 0
+    for metric in values["metrics"].values():
+        assert set(metric) == {"mean", "half_width", "n"}
+        assert metric["n"] == 30
+
+
+def test_paired_comparison_matches_scipy(report):
+    a, b = report.results[:2]
+    found = compare(a, b)
+    assert found is not None
+    paired = stats.ttest_rel(b.accuracies, a.accuracies)
+    low, high = paired.confidence_interval(0.95)
+    assert found.difference.mean == pytest.approx(np.mean(b.accuracies) - np.mean(a.accuracies))
+    assert found.difference.half_width == pytest.approx((high - low) / 2)
+    assert (found.wins, found.ties, found.losses) == tuple(
+        sum(sign(y - x) for x, y in zip(a.accuracies, b.accuracies, strict=True))
+        for sign in (lambda d: d > 0, lambda d: d == 0, lambda d: d < 0)
+    )
+    assert found.bootstrap[0] < found.difference.mean < found.bootstrap[1]
+
+
+def test_only_results_on_the_same_episodes_are_compared(report):
+    a, b, c, *_ = report.results
+    assert compare(a, c) is None
+    assert [(x.first, x.second) for x in compare_within(report)] == [(a, b), (c, report.results[3])]
+    changed = dataclasses.replace(a, options={"temperature": 3.0})
+    pairs = compare_reports(Report((a,)), Report((changed, b)))  # no strategy of the same options: all pairs
+    assert [(x.first, x.second) for x in pairs] == [(a, changed), (a, b)]
+    pairs = compare_reports(Report((a, b)), Report((b, c)))  # the same strategy meets itself
+    assert [(x.first, x.second) for x in pairs] == [(b, b)]
+
+
+def test_the_table_shows_both_marginals_side_by_side(report):
+    rows = report_rows(report)
+    assert [row["task"] for row in rows] == ["5w2s", "5w2s", "allw2s"]
+    first = report.results[0].metrics["accuracy"]
+    assert rows[0]["balanced"] == f"{100 * first.mean:.1f} ± {100 * first.half_width:.1f}"
+    assert rows[0]["dirichlet"].startswith(f"{100 * report.results[2].metrics['accuracy'].mean:.1f}")
+    assert rows[2]["dirichlet"] == "-"
+
+
+def test_tables_have_at_most_80_columns(report):
+    long = dataclasses.replace(report.results[0], strategy="s" * 50, dataset="d" * 40, encoder="clip:" + "e" * 40)
+    both = Report((*report.results, long))
+    for line in "\n".join(report_lines(both)).splitlines():
+        assert len(line) <= 80
+    wide = text_table(comparison_rows(compare_within(report)))
+    assert max(map(len, wide.splitlines())) <= 80
+    assert report_lines(Report()) == ["nothing was run"]
+
+
+def test_percent():
+    assert percent(Estimate(0.5, math.nan, 1)) == "50.0"
+    assert percent(None) == "-"
+    assert text_table([]) == "nothing to show"
