@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ def accuracy_figure(name: str, title: str, shots: Sequence[str], lines: Sequence
         for i, line in enumerate(lines):
             place = [k for k, shot in enumerate(shots) if shot in line.points]
             mean, half = _means([line.points[shots[k]] for k in place])
-            look = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "linestyle": DASHES[i // 8 % 4]}
+            look: dict[str, Any] = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "linestyle": DASHES[i // 8 % 4]}
             axes.fill_between(place, mean - half, mean + half, color=look["color"], alpha=0.18, linewidth=0)
             axes.errorbar(place, mean, half, **look, capsize=2, elinewidth=0.8, label=line.label)
         axes.set_xticks(range(len(shots)), shots)
@@ -122,8 +122,10 @@ def confusion_figure(name: str, title: str, classes: Sequence[str], share: NDArr
         axes.set_yticks(range(len(names)), names)
         for row, column in zip(*np.nonzero(share >= 0.005), strict=True):
             colour = "white" if share[row, column] > 0.55 else "#333"
-            place = {"ha": "center", "va": "center", "fontsize": 8 if len(names) <= 16 else 6}
-            axes.text(column, row, f"{100 * share[row, column]:.0f}", color=colour, **place)
+            size = 8 if len(names) <= 16 else 6
+            axes.text(
+                column, row, f"{100 * share[row, column]:.0f}", color=colour, ha="center", va="center", fontsize=size
+            )
         axes.set(title=title, xlabel="predicted class", ylabel="true class")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
@@ -156,10 +158,27 @@ def map_figure(
         palette = _palette(len(classes))
         for c, label in enumerate(classes):
             mine = query[query_labels == c]
-            axes.scatter(*mine.T, s=16, color=palette[c], linewidth=0, label=short(label))
+            axes.scatter(mine[:, 0], mine[:, 1], s=16, color=palette[c], linewidth=0, label=short(label))
             taught = position[:support][labels[:support] == c]
-            axes.scatter(*taught.T, s=60, color=palette[c], marker="*", edgecolor="black", linewidth=0.6, zorder=3)
-        axes.scatter(*query[wrong].T, s=60, facecolor="none", edgecolor="#d00000", linewidth=1.1, label="mistake")
+            axes.scatter(
+                taught[:, 0],
+                taught[:, 1],
+                s=60,
+                color=palette[c],
+                marker="*",
+                edgecolor="black",
+                linewidth=0.6,
+                zorder=3,
+            )
+        axes.scatter(
+            query[wrong, 0],
+            query[wrong, 1],
+            s=60,
+            facecolor="none",
+            edgecolor="#d00000",
+            linewidth=1.1,
+            label="mistake",
+        )
         if support:
             axes.scatter([], [], s=60, color="white", marker="*", edgecolor="black", label="support")
         axes.set(title=title, xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", xticks=[], yticks=[])

@@ -40,7 +40,7 @@ def leave_one_out(strategy: Strategy, task: Task, query: Tensor, labels: Tensor)
         return harm, gain
     loss, right = _score(fit(strategy, task).logits(query), labels)
     everyone = torch.arange(size)
-    for chosen in spared.split(AT_ONCE):
+    for chosen in torch.split(spared, AT_ONCE):
         keep = torch.stack([everyone[everyone != i] for i in chosen])  # [B, S - 1]
         logits = fit(strategy, _batch(task, keep)).logits(query.expand(len(chosen), -1, -1))  # [B, Q, C]
         without, more = _score(logits, labels)  # [B] each

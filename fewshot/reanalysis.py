@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewshot.analysis import Analysis, analyse
-from fewshot.bench import data_title, phrased
+from fewshot.bench import data_title, of_splits, phrased
 from fewshot.embed_items import embed_items
 from fewshot.encoders import load_encoder
 from fewshot.episodes import EpisodeSpec
@@ -36,12 +36,20 @@ def place_of(source: str) -> Place:
 
 
 def reanalyse(
-    result: Result, places: Sequence[Place] = (), *, device: str = "auto", cache: Path | None = None, seed: int = 0
+    result: Result,
+    places: Sequence[Place] = (),
+    *,
+    others: Sequence[Result] = (),
+    device: str = "auto",
+    cache: Path | None = None,
+    seed: int = 0,
 ) -> Look:
     """Find the data of a result, embed it as the result says, and analyse a task of it with the same strategy.
 
     Parameters
     ----------
+    others:
+        all results on the same data: a run embeds only the splits that one of them names.
     places:
         where to look; the one of the result's name is taken, else where the result says that its data was.
 
@@ -59,7 +67,8 @@ def reanalyse(
         raise DataError(f"the result does not say where {result.dataset!r} was; pass --dataset NAME=PATH")
     name, path = named[0] if named else place_of(result.source)
     strategy = build(registry().strategy(result.strategy), result.options)
-    items = registry().dataset(name)().load(path)
+    specs = [EpisodeSpec.from_dict(r.spec) for r in (result, *others)]
+    items = of_splits(registry().dataset(name)().load(path), specs)
     encoder = load_encoder(result.encoder, device) if items.features is None else None
     features, _ = embed_items(result.dataset, items, encoder, cache=cache, progress=True)
     if features.data != result.data:
@@ -69,4 +78,4 @@ def reanalyse(
             f"the result was made with embeddings {result.fingerprint!r}, but {features.fingerprint!r} are here"
         )
     features = phrased(strategy, features, encoder, items)
-    return Look(analyse(strategy, features, EpisodeSpec.from_dict(result.spec), seed=seed), features)
+    return Look(analyse(strategy, features, specs[0], seed=seed), features)

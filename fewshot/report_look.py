@@ -81,7 +81,7 @@ def _misleading(analysis: Analysis, item: Callable[[int], Item]) -> list[Card]:
     return [
         Card(
             [item(int(analysis.support[i]))],
-            f"log-loss {-analysis.harm[i]:+.4f} without it",
+            f"loss {-analysis.harm[i]:+.4f}",
             _queries(int(analysis.gain[i])),
         )
         for i in order
@@ -90,5 +90,5 @@ def _misleading(analysis: Analysis, item: Callable[[int], Item]) -> list[Card]:
 
 def _queries(gain: int) -> str:
     if not gain:
-        return "as many queries right"
+        return "as many right"
     return f"{abs(gain)} {'more' if gain > 0 else 'fewer'} right"

@@ -17,11 +17,11 @@ from fewshot.report_sections import (
     difference_table,
     focus_of,
     focus_section,
-    source_table,
+    source_section,
 )
 from fewshot.svg import check_matplotlib
 
-Looker = Callable[[Result], Look | str]  # an analysis of a result's data, or why there is none
+Looker = Callable[[Result, Sequence[Result]], Look | str]  # analyses a result's data, or says why it cannot
 
 
 def render_page(report: Report, look: Looker, *, strategy: str = "") -> str:
@@ -30,7 +30,7 @@ def render_page(report: Report, look: Looker, *, strategy: str = "") -> str:
     Parameters
     ----------
     look:
-        called with one result of each data set; what it returns fills the sections that need the data.
+        called for each data set with one result and all of them; what it returns fills the sections that need the data.
     strategy:
         the strategy to look at more closely; else the most accurate one.
 
@@ -50,7 +50,7 @@ def render_page(report: Report, look: Looker, *, strategy: str = "") -> str:
     for number, ((title, _), results) in enumerate(grouped.items()):
         name = f"d{number}"
         focus = focus_of(results, strategy)
-        found = look(focus)
+        found = look(focus, results)
         sections.append(
             {
                 "name": name,
@@ -61,7 +61,7 @@ def render_page(report: Report, look: Looker, *, strategy: str = "") -> str:
                 "comparison": comparison_table(results),
                 "differences": difference_table(results),
                 "cost": cost_table(results),
-                "sources": source_table(results),
+                "sources": source_section(results),
                 "focus": focus_section(name, focus),
                 "missing": found if isinstance(found, str) else "",
                 "look": None if isinstance(found, str) else look_section(name, found),

@@ -34,13 +34,14 @@ def called(result: Result) -> str:
 
 
 def table_of(rows: Sequence[dict[str, str]], words: Sequence[str]) -> Table:
-    """Lay out rows, without the columns that hold nothing."""
+    """Lay out rows, without the columns that hold nothing, or the same encoder everywhere."""
     heads = [h for h in dict.fromkeys(k for row in rows for k in row) if any(row.get(h, "-") != "-" for row in rows)]
+    heads = [h for h in heads if h != "encoder" or len({row[h] for row in rows}) > 1]
     return Table(sum(h in words for h in heads), heads, [[row.get(h, "-") for h in heads] for row in rows])
 
 
 def comparison_table(results: Sequence[Result]) -> Table:
-    """One row for each encoder, task and strategy: means with 95 % half widths; marginals of the queries side by side."""
+    """One row for each encoder, task and strategy, means with 95 % half widths; marginals stand side by side."""
     grouped: dict[str, dict[str, Result]] = {}
     for r in results:
         spec = {k: v for k, v in r.spec.items() if k != "marginal"}
@@ -116,25 +117,30 @@ def cost_table(results: Sequence[Result]) -> Table:
     return table_of(rows, ("encoder", "task", "queries", "strategy"))
 
 
-def source_table(results: Sequence[Result]) -> Table:
-    """What is needed to get the same numbers again."""
+def source_section(results: Sequence[Result]) -> dict[str, Any]:
+    """What is needed to get the same numbers again: what all results share, and a table of the rest."""
     rows = []
     for r in results:
-        settings = {k: v for k, v in r.spec.items() if k not in ("way", "shot", "marginal", "seed") and v}
-        row = {
-            "encoder": r.encoder,
-            "task": task_name(r.spec),
-            "queries": str(r.spec["marginal"]),
-            "seed": str(r.spec["seed"]),
-            "settings": ", ".join(f"{k} {v}" for k, v in settings.items()),
-            "checksum of the episodes": r.episodes[:16],
-            "fingerprint": r.fingerprint,
-            "device": r.device,
-            "versions": ", ".join(f"{k} {v}" for k, v in sorted(r.versions.items())),
-        }
-        if row not in rows:
-            rows.append(row)
-    return table_of(rows, tuple(rows[0]) if rows else ())
+        idle = {"alpha": "dirichlet", "imbalance": "longtail"}  # settings that only this marginal uses
+        idle |= {"way": "", "shot": "", "marginal": ""}  # the task and its own column tell them
+        marginal = str(r.spec["marginal"])
+        settings = {k: str(v) for k, v in r.spec.items() if idle.get(k, marginal) == marginal and (v or k == "seed")}
+        rows.append(
+            {
+                "task": task_name(r.spec),
+                "marginal": marginal,
+                "checksum of the episodes": r.episodes[:16],
+                "encoder": r.encoder,
+                "fingerprint": r.fingerprint,
+                "device": r.device,
+                **settings,
+                **{f"{name} version": number for name, number in sorted(r.versions.items())},
+            }
+        )
+    rows = [row for i, row in enumerate(rows) if row not in rows[:i]]
+    shared = {k: v for k, v in rows[0].items() if all(row.get(k) == v for row in rows)}
+    rest = [{k: v for k, v in row.items() if k not in shared} for row in rows] if len(rows) > 1 else []
+    return {"shared": shared, "table": table_of(rest, [k for row in rest for k in row])}
 
 
 def accuracy_figures(name: str, results: Sequence[Result]) -> list[str]:
@@ -144,14 +150,18 @@ def accuracy_figures(name: str, results: Sequence[Result]) -> list[str]:
         rest = {k: v for k, v in r.spec.items() if k != "shot"}
         grouped.setdefault(json.dumps(rest, sort_keys=True), []).append(r)
     specs = [json.loads(key) for key in grouped]
-    differ = [k for k in specs[0] if k not in ("way", "marginal", "unknown", "unseen") and len({str(s[k]) for s in specs}) > 1]
+    differ = [
+        k for k in specs[0] if k not in ("way", "marginal", "unknown", "unseen") and len({str(s[k]) for s in specs}) > 1
+    ]
     figures = []
     for number, (spec, group) in enumerate(zip(specs, grouped.values(), strict=True)):
         way = task_name({**spec, "shot": 0}).partition("w")[0]
         said = [f"{way} classes", f"{spec['marginal']} queries", *(f"{k} {spec[k]}" for k in differ)]
         said += [f"{spec[k]} {k} classes" for k in ("unknown", "unseen") if spec[k]]
         title = f"{short(group[0].dataset, 40)}: accuracy, {', '.join(said)}"
-        shots = sorted({_shot(r) for r in group}, key=lambda shot: sum(map(int, shot.split("-"))) / len(shot.split("-")))
+        shots = sorted(
+            {_shot(r) for r in group}, key=lambda shot: sum(map(int, shot.split("-"))) / len(shot.split("-"))
+        )
         figures.append(accuracy_figure(f"{name}-a{number}", short(title, 90), shots, _lines(group)))
     return figures
 
@@ -180,7 +190,9 @@ def focus_of(results: Sequence[Result], strategy: str = "") -> Result:
 
 def focus_section(name: str, result: Result) -> dict[str, Any]:
     """Reliability, recall and confusions of one result."""
-    recall = sorted(((c, right / total, right, total) for c, (right, total) in result.recall.items()), key=lambda c: c[1])
+    recall = sorted(
+        ((c, right / total, right, total) for c, (right, total) in result.recall.items()), key=lambda c: c[1]
+    )
     shown = [(c, share) for c, share, _, _ in recall[:MOST_CLASSES]]
     which = f"the {MOST_CLASSES} hardest classes" if len(recall) > MOST_CLASSES else "every class"
     rows = [[c, f"{100 * share:.1f}", str(right), str(total)] for c, share, right, total in recall]

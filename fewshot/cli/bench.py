@@ -117,7 +117,9 @@ def suite_of_words(
     runs: list[Run] = []
     for word in datasets:
         name, path = dataset_of_word(word)
-        runs.append(Run(name, path, tuple(encoders or ("lite",)), chosen, specs(values), source=source_word(name, path)))
+        runs.append(
+            Run(name, path, tuple(encoders or ("lite",)), chosen, specs(values), source=source_word(name, path))
+        )
     return Suite(tuple(runs))
 
 

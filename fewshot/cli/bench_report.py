@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 @click.option("--html", "html_file", type=Path, required=True, metavar="FILE", help="Write the page here.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @click.option("-s", "--strategy", default="", metavar="NAME", help="Whose mistakes to show.  [default: the best one's]")
-@click.option("--dataset", "datasets", multiple=True, metavar="NAME[=PATH]", help="Where a data set is now; repeatable.")
+@click.option(
+    "--dataset", "datasets", multiple=True, metavar="NAME[=PATH]", help="Where a data set is now; repeatable."
+)
 @click.option("--numbers-only", is_flag=True, help="Leave out what needs the data: pictures, the map, influence.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the task that is drawn.")
 @click.option("--cache", type=Path, metavar="DIR", help="Where embeddings are kept.  [default: ~/.cache/fewshot/bench]")
@@ -49,23 +52,24 @@ def report(
     if strategy and strategy not in {r.strategy for r in found.results}:
         raise unknown("strategy of these results", strategy, {r.strategy for r in found.results})
 
-    def look(result: Result) -> Look | str:
+    def look(result: Result, others: Sequence[Result]) -> Look | str:
         if numbers_only:
-            return "it was left out with --numbers-only"
+            return "--numbers-only was given"
         click.echo(f"looking at {result.dataset} with {result.strategy}", err=True)
-        return look_or_reason(result, places, device, cache or default_cache(), seed)
+        options: dict[str, Any] = {"device": device, "cache": cache or default_cache(), "seed": seed}
+        return look_or_reason(result, places, others=others, **options)
 
     write_page(html_file, render_page(found, look, strategy=strategy), overwrite=force)
     click.echo(f"wrote {html_file}", err=True)
 
 
-def look_or_reason(result: Result, places: list[Place], device: str, cache: Path, seed: int) -> Look | str:
+def look_or_reason(result: Result, places: Sequence[Place], **options: Any) -> Look | str:
     """Analyse the data of a result; where that cannot be done, say why, here and in the page."""
     from fewshot.errors import FewshotError
     from fewshot.reanalysis import reanalyse
 
     try:
-        return reanalyse(result, places, device=device, cache=cache, seed=seed)
+        return reanalyse(result, places, **options)
     except FewshotError as error:
         click.echo(f"{result.dataset}: without pictures and map: {error}", err=True)
         return str(error)

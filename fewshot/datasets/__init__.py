@@ -25,7 +25,7 @@ class Items:
     labels: tuple[str, ...]
     splits: tuple[str, ...] = ()  # e.g. "train" or "test", one an item; empty when the data comes in one piece
     phrases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what to call a class, if not its label
-    features: NDArray[np.float32] | None = None  # [n, D] for data that is embedded already and then has no sources
+    features: NDArray[np.float32] | None = None  # [n, D] for data that is embedded already; its sources may be unknown
     text: NDArray[np.float32] | None = None  # [C, P, D] embedded phrases of `classes`, beside `features`
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # signature of each class
     unseen: tuple[str, ...] = ()  # classes meant to be met without examples

@@ -29,7 +29,8 @@ def read_index(path: Path) -> Items:
         if len(set(labels)) < 2:
             raise DataError(f"index {path} has {len(set(labels))} labels; a benchmark needs at least two")
         rows = np.array(store.embeddings()[[entry.row for entry in entries]])  # [n, D] a copy
-        return Items((), labels, features=rows, encoder=(store.encoder, store.fingerprint))
+        pictures = tuple(Path(entry.path) for entry in entries)
+        return Items(pictures, labels, features=rows, encoder=(store.encoder, store.fingerprint))
 
 
 class Index(Dataset):

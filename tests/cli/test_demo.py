@@ -12,23 +12,20 @@ stats = pytest.importorskip("scipy.stats")
 from fewshot_plugins.demo.digits import NAMES, UNSEEN, wilson  # noqa: E402
 from fewshot_plugins.demo.material import ATTRIBUTE_NAMES, PHOTOGRAPHS, digit_attributes, write_photographs  # noqa: E402
 
-from fewshot.cli import cli  # noqa: E402
+from fewshot.cli import LazyGroup  # noqa: E402
 from fewshot.registry import COMMAND_GROUP, Registry, load_group  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def _commands() -> None:
-    load_group(Registry(), COMMAND_GROUP, cli)
-
-
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
-    done = CliRunner().invoke(cli, ["demo", "--out", str(tmp_path / "out"), "--encoder", "toy"])
+    own = LazyGroup("fewshot")  # not the program's own group, which other tests look at
+    load_group(Registry(), COMMAND_GROUP, own)
+    done = CliRunner().invoke(own, ["demo", "--out", str(tmp_path / "out"), "--encoder", "toy"])
     assert done.exit_code == 0, done.output
     assert [line[:2] for line in done.stdout.splitlines() if re.match(r"\d\.", line)] == ["1.", "2.", "3.", "4.", "5."]
     scores = re.findall(r"(\d+)/(\d+) right = ([\d.]+)%", done.stdout)
     assert [int(total) for _, total, _ in scores] == [len(PHOTOGRAPHS), 400, 40 * len(UNSEEN), 40 * len(UNSEEN)]
     for right, total, percent in scores:
-        assert float(percent) == pytest.approx(100 * int(right) / int(total), abs=0.05)
+        assert float(percent) == pytest.approx(100 * int(right) / int(total), abs=0.051)
     named = re.findall(r"^   (\S+): (.+?) \(0\.\d\d\)(, in truth .+)?$|^   (\S+): (.+?) \(1\.00\)", done.stdout, re.M)
     right = sum(1 for found in named if not found[2])
     assert right == int(scores[0][0])
