@@ -15,10 +15,12 @@ from fewshot.episodes import EpisodeSpec
 from fewshot.errors import OutputError, OutputExists
 from fewshot.evaluate import evaluate
 from fewshot.features import Features, make_features
+from fewshot.metrics.interval import Estimate
 from fewshot.reanalysis import Look
 from fewshot.registry import registry
 from fewshot.report import Report, load_report, save_report
 from fewshot.report_page import merged, render_page, write_page
+from fewshot.report_sections import focus_of
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -263,3 +265,14 @@ def test_reports_are_merged_without_repeating_results(report, tmp_path):
     save_report(tmp_path / "r.json", report)
     again = load_report(tmp_path / "r.json")
     assert len(merged([report, again]).results) == len(report.results)
+
+
+def test_the_closer_look_is_at_the_hardest_lesson(report):
+    def variant(way: int, shot: int, mean: float):
+        spec = {**report.results[0].spec, "way": way, "shot": shot}
+        metrics = {**report.results[0].metrics, "accuracy": Estimate(mean, 0.1, 30)}
+        return dataclasses.replace(report.results[0], spec=spec, metrics=metrics)
+
+    results = [variant(5, 1, 0.9), variant(5, 5, 0.8), variant(0, 5, 0.5), variant(0, 5, 0.6), variant(0, 2, 0.7)]
+    assert focus_of(results) is results[3]
+    assert focus_of([*results, report.results[1]], "knn") is report.results[1]
