@@ -153,6 +153,7 @@ def dataset_of_word(word: str) -> tuple[str, Path | None]:
         for a path that is not there.
     """
     from fewshot.registry import registry
+    from fewshot.store import is_store
 
     name, sign, rest = word.partition("=")
     if name in registry().datasets:
@@ -160,7 +161,7 @@ def dataset_of_word(word: str) -> tuple[str, Path | None]:
     path = Path(word).expanduser()
     kinds = {".csv": "table", ".jsonl": "table", ".npz": "npz"}
     if path.is_dir():
-        return ("index" if "index" in registry().datasets and (path / "store.sqlite").exists() else "folder"), path
+        return "index" if is_store(path) else "folder", path
     if path.is_file() and path.suffix.lower() in kinds:
         return kinds[path.suffix.lower()], path
     if sign or os.sep in word:

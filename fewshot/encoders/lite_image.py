@@ -60,9 +60,9 @@ class Block:
         """[n, c, h, w] -> [n, c', h / stride, w / stride]"""
         y = x
         for conv in self.convs[:-1]:
-            y = F.relu6(conv(y))
+            y = conv(y).clamp_(0, 6)  # in place: memory traffic is a third of the time
         y = self.convs[-1](y)
-        return x + y if self.residual else y
+        return y.add_(x) if self.residual else y
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +77,10 @@ class Lite0:
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network.  [n, 3, 224, 224] uint8 -> features [n, 1280], all >= 0, and logits [n, 1000]"""
         x = pixels.to(self.stem.weight.device, torch.float32, memory_format=torch.channels_last)
-        x = F.relu6(self.stem(x / 127.5 - 1))  # [n, 32, 112, 112]
+        x = self.stem(x / 127.5 - 1).clamp_(0, 6)  # [n, 32, 112, 112]
         for block in self.blocks:
             x = block(x)
-        features = F.relu6(self.top(x)).mean((2, 3))  # [n, 1280]
+        features = self.top(x).clamp_(0, 6).mean((2, 3))  # [n, 1280]
         return features, F.linear(features, *self.classifier)
 
 

@@ -75,6 +75,21 @@ def shot_folds(task: Task, folds: int) -> Tensor:
     return torch.where((task.labels >= 0) & (fold < scored), fold, -1)
 
 
+def judge_some(task: Task) -> tuple[Tensor, Tensor]:
+    """Pick examples to leave out one by one: those whose class has another, about `ENOUGH` of them at most.
+
+    -> positions in the support [*B, n], labels [*B, n] with -1 for positions that are not to be judged
+    """
+    within, _ = ranks(task)
+    counts = task.counts()  # [*B, C]
+    most = (ENOUGH / task.seen().sum(-1, keepdim=True).clamp_min(1)).ceil()  # [*B, 1] examples of a class
+    several = counts.gather(-1, task.labels.clamp_min(0)) > 1  # [*B, S]
+    chosen = (task.labels >= 0) & several & (within < most)  # [*B, S]
+    many = max(1, int(chosen.sum(-1).max()) if chosen.numel() else 1)
+    index = chosen.to(torch.int8).argsort(stable=True, dim=-1, descending=True)[..., :many]  # [*B, n] chosen first
+    return index, torch.where(chosen, task.labels, -1).gather(-1, index)
+
+
 def class_folds(task: Task) -> Tensor:
     """As `shot_folds`, but all the examples of one half of the classes are held out, then those of the other.
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from fewshot.task import Task, one_hot
+from fewshot.task import Task
 
 FOLDS = 4  # parts the seen classes are split into; each in turn plays the unseen ones
+LARGE = 4096  # with more examples than this, one part has enough to judge by
 GAMMA_HELP = "subtracted from the logits of seen classes; none: chosen on held-out seen classes, 0: off"
 
 
@@ -50,17 +51,19 @@ def choose_gamma(solve: Callable[[Task], BiasedHead], task: Task) -> Tensor:
     The seen classes are split into `FOLDS` parts. Each part in turn loses its examples and so becomes unseen, together
     with a share of the examples of the other classes, which become queries of seen classes; what is left is solved,
     and the lost examples are scored among the seen classes. Over all parts, gamma maximises the harmonic mean of
-    seen and unseen accuracy (per-class means). The task's own unseen classes take no part. Without an unseen class,
-    or when too little is there to judge by (fewer than 2 seen classes, or single examples), gamma is 0.
+    seen and unseen accuracy (per-class means). The task's own unseen classes take no part. With more than `LARGE`
+    examples one part is judged, not all. Without an unseen class, or when too little is there to judge by (fewer than
+    2 seen classes, or single examples), gamma is 0.
     """
     seen = task.seen()  # [*B, C]
     nothing = torch.zeros(task.batch_shape, dtype=task.dtype, device=task.device)
     if bool(seen.all()) or task.labels.shape[-1] < 3:
         return nothing
-    parts = [_judge(solve, task, seen, fold) for fold in range(FOLDS)]
-    margin, as_unseen, as_seen, right = (torch.cat(each, -1) for each in zip(*parts, strict=True))  # [*B, FOLDS S]
-    hot = one_hot(task.labels, task.classes, task.dtype).repeat(*[1] * len(task.batch_shape), FOLDS, 1)
-    gain, loss = (_class_weights(hot, used) * right for used in (as_unseen, as_seen))  # [*B, FOLDS S]
+    folds = FOLDS if task.labels.shape[-1] <= LARGE else 1
+    parts = [_judge(solve, task, seen, fold) for fold in range(folds)]
+    margin, as_unseen, as_seen, right = (torch.cat(each, -1) for each in zip(*parts, strict=True))  # [*B, folds S]
+    labels = task.labels.repeat(*[1] * len(task.batch_shape), folds)  # [*B, folds S]
+    gain, loss = (_class_weights(labels, used, task.classes) * right for used in (as_unseen, as_seen))
     usable = (seen & ~seen.all(-1, keepdim=True)).any(-1)  # [*B] leaves out tasks without unseen classes
     return torch.where(usable, best_offset(margin, gain, loss), nothing)
 
@@ -102,7 +105,7 @@ def _judge(solve: Callable[[Task], BiasedHead], task: Task, seen: Tensor, fold: 
     right = torch.where(item_away, far.indices, near.indices) == task.labels
     judged = (item_away | item_held) & away.any(-1, keepdim=True) & (seen & ~away).any(-1, keepdim=True)
     margin = torch.where(judged, near.values - far.values, torch.zeros_like(near.values))
-    return margin, item_away & judged, item_held & judged, right.to(task.dtype)
+    return margin, item_away & judged, item_held & judged, right
 
 
 def _ranks(task: Task, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,9 +128,9 @@ def _ranks(task: Task, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return class_rank, position - start.gather(-1, task.labels.clamp_min(0)), counts
 
 
-def _class_weights(hot: Tensor, used: Tensor) -> Tensor:
-    """Weights that turn a sum over the used items into a mean of class means.  [*B, n, C], [*B, n] -> [*B, n]"""
-    picked = hot * used.unsqueeze(-1)  # [*B, n, C]
-    counts = picked.sum(-2, keepdim=True)  # [*B, 1, C]
-    classes = (counts > 0).sum(-1, keepdim=True).clamp_min(1)  # [*B, 1, 1]
-    return (picked / (counts.clamp_min(1) * classes)).sum(-1)  # [*B, n]
+def _class_weights(labels: Tensor, used: Tensor, classes: int) -> Tensor:
+    """Weights that turn a sum over the used items into a mean of class means.  [*B, n], [*B, n] bool -> [*B, n]"""
+    where, marks = labels.clamp_min(0), used.to(torch.float32)  # [*B, n]
+    counts = marks.new_zeros(*labels.shape[:-1], classes).scatter_add(-1, where, marks)  # [*B, C]
+    total = (counts > 0).sum(-1, keepdim=True).clamp_min(1)  # [*B, 1]
+    return marks / (counts.gather(-1, where).clamp_min(1) * total)  # [*B, n]

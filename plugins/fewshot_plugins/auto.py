@@ -14,9 +14,10 @@ from fewshot.errors import MissingInput
 from fewshot_plugins._blend import blend_weights
 from fewshot_plugins._holdout import HeldOut, class_folds, hold_out, shot_folds
 from fewshot_plugins.prototypical import Prototypical, class_means
+from fewshot_plugins.ridge import Ridge
 from fewshot_plugins.zero_shot import phrase_means
 
-VISUAL = ((Prototypical(), 1.4),)  # members and their prior weights
+VISUAL = ((Prototypical(), 0.7), (Ridge(scale=1.0), 0.7))  # members and their prior weights
 WEAK = 2.0  # pull on a single weight, in examples: it only has to keep tiny tasks in bounds
 FEW = 3.0  # below so many shots a fold leaves heads too unlike the whole to take their scale from
 

@@ -50,7 +50,7 @@ class ConSE(Strategy):
     paper = "Norouzi et al. 2014, arXiv:1312.5650"
     heads = (ConvexHead,)
     top: int = option(10, "the paper's T: how many seen classes are mixed", min=1)
-    penalty: float = option(3e-4, "L2 penalty of the classifier of seen classes", min=1e-6)
+    c: float = option(10.0, "C of the classifier of seen classes: weight of the examples", min=1e-6)
     scale: float = option(5.0, "factor on the cosine; higher is more confident", min=0.0)
     steps: int = option(100, "most steps of the solver", min=1)
     gamma: float | None = option(None, GAMMA_HELP)
@@ -60,7 +60,7 @@ class ConSE(Strategy):
         return stack(self._solve, task, self.gamma)
 
     def _solve(self, task: Task) -> ConvexHead:
-        weight, intercept = seen_classifier(task, self.penalty, self.steps)
+        weight, intercept = seen_classifier(task, self.c, self.steps)
         return ConvexHead(weight, intercept, standardise(task), self.top, self.scale)
 
 

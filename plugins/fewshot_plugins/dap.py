@@ -35,7 +35,7 @@ class DAP(Strategy):
     unseen = True
     speed = "iterative"
     paper = "Lampert, Nickisch, Harmeling 2009, CVPR"
-    penalty: float = option(1e-3, "L2 penalty of the attribute regressions", min=1e-6)
+    c: float = option(10.0, "C of the attribute regressions: weight of the examples", min=1e-6)
     prior: str = option("seen", "p(a): share of seen classes, or one half", choices=("seen", "half"))
     scale: float = option(0.1, "exponent on the product; below 1 allows for attributes that say the same", min=0.0)
     steps: int = option(100, "most steps of the solver", min=1)
@@ -48,7 +48,7 @@ class DAP(Strategy):
     def _solve(self, task: Task) -> LinearHead:
         owned, useful = binarise(task), informative(task)  # [*B, C, A], [*B, 1, A]
         hot = task.one_hot()  # [*B, S, C]
-        weight, bias = logistic(task.support, hot @ owned, hot.sum(-1), torch.sigmoid, self.penalty, self.steps)
+        weight, bias = logistic(task.support, hot @ owned, hot.sum(-1), torch.sigmoid, self.c, self.steps)
         share = attribute_prior(owned, task.seen()) if self.prior == "seen" else torch.full_like(owned[..., :1, :], 0.5)
         surprise = -(owned * share.log() + (1 - owned) * (1 - share).log()) * useful  # [*B, C, A]
         kept = owned * useful  # [*B, C, A]

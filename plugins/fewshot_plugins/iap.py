@@ -49,7 +49,7 @@ class IAP(Strategy):
     speed = "iterative"
     paper = "Lampert, Nickisch, Harmeling 2009, CVPR"
     heads = (IndirectHead,)
-    penalty: float = option(3e-4, "L2 penalty of the classifier of seen classes", min=1e-6)
+    c: float = option(10.0, "C of the classifier of seen classes: weight of the examples", min=1e-6)
     floor: float = option(1e-2, "least probability of an attribute being there or not", min=1e-6, max=0.4)
     scale: float = option(0.1, "exponent on the product; below 1 allows for attributes that say the same", min=0.0)
     steps: int = option(100, "most steps of the solver", min=1)
@@ -64,7 +64,7 @@ class IAP(Strategy):
         present, absent = owned * useful, (1 - owned) * useful  # [*B, C, A]
         prior = attribute_prior(owned, task.seen())  # [*B, 1, A]
         surprise = -(present * prior.log() + absent * (1 - prior).log()).sum(-1)  # [*B, C]
-        weight, intercept = seen_classifier(task, self.penalty, self.steps)
+        weight, intercept = seen_classifier(task, self.c, self.steps)
         return IndirectHead(weight, intercept, present, absent, self.floor, self.scale, self.scale * surprise)
 
 

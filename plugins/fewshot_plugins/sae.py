@@ -26,7 +26,8 @@ def sylvester(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     tiny = total.amax((-2, -1), keepdim=True) * torch.finfo(c.dtype).eps * max(total.shape[-2:])
     turned = left.mT @ c @ right  # [*B, A, R]
     solved = torch.where(total > tiny, turned / total.clamp_min(torch.finfo(c.dtype).tiny), torch.zeros_like(turned))
-    return left @ solved @ right.mT
+    w: Tensor = left @ solved @ right.mT  # [*B, A, R]
+    return w
 
 
 @dataclass(frozen=True, slots=True)

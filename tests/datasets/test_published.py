@@ -7,9 +7,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from fewshot.bench import of_splits
+from fewshot.cli import cli
 from fewshot.datasets.caltech101 import Caltech101, read_caltech101
 from fewshot.datasets.cifar_fs import CifarAwa2, CifarFs, read_cifar_fs
 from fewshot.datasets.class_lists import Cub, MiniImageNet, TieredImageNet, read_class_list
@@ -23,6 +25,7 @@ from fewshot.images import open_image
 from fewshot.store import Store
 
 
+@pytest.mark.slow
 def test_omniglot_has_the_vinyals_splits(shared_data):
     items = Omniglot().load(shared_data / "omniglot")
     assert Counter(items.splits) == {"train": 4112 * 20, "val": 688 * 20, "test": 1692 * 20}
@@ -114,6 +117,40 @@ def test_an_index_is_measured_by_its_labels(tmp_path):
         read_index(tmp_path / "i")
     with pytest.raises(FormatError, match="not an index"):
         read_index(tmp_path)
+
+
+def test_labels_of_an_index_are_its_folders(tmp_path):
+    for label, colour in (("red", (220, 10, 10)), ("blue", (10, 10, 220))):
+        (tmp_path / "p" / label).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8, 8), (colour[0], colour[1] + 9 * i, colour[2])).save(
+                tmp_path / "p" / label / f"{i}.png"
+            )
+    Image.new("RGB", (8, 8)).save(tmp_path / "p" / "loose.png")
+    built = CliRunner().invoke(
+        cli, ["index", "build", str(tmp_path / "p"), "--out", str(tmp_path / "i"), "--encoder", "toy"]
+    )
+    assert built.exit_code == 0, built.output
+    items = read_index(tmp_path / "i")
+    assert Counter(items.labels) == {"red": 4, "blue": 4}
+    assert items.encoder == ("toy", "toy-1")
+    words = [
+        "bench",
+        "run",
+        "--dataset",
+        tmp_path / "i",
+        "--way",
+        "2",
+        "--shot",
+        "1",
+        "--query",
+        "3",
+        "--episodes",
+        "5",
+    ]
+    done = CliRunner().invoke(cli, [str(w) for w in words])
+    assert done.exit_code == 0, done.output
+    assert "100.0 ± 0.0" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""auto: the check kit, the blend written out step by step, and what it must make of good and useless phrases."""
+"""auto: the blend written out step by step, and what it must make of good and useless phrases."""
 
 from dataclasses import replace
 
@@ -15,14 +15,9 @@ from fewshot.arrays import unit
 from fewshot.errors import MissingInput
 from fewshot.strategy import fit
 from fewshot.task import without
-from fewshot.testing import STRATEGY_CHECKS, toy_queries, toy_task
+from fewshot.testing import toy_queries, toy_task
 
 BOTH = ("support", "text")
-
-
-@pytest.mark.parametrize("check", STRATEGY_CHECKS.values(), ids=STRATEGY_CHECKS.keys())
-def test_kit(check):
-    check(Auto())
 
 
 def accuracy(strategy, task, per_class=20, noise=0.6):

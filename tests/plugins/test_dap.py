@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from fewshot.strategy import fit
 
 
-def literal(task, query, penalty, prior):
+def literal(task, query, c, prior):
     """log p(k|x) up to a constant of x, one attribute and one class at a time."""
     keep = task.labels >= 0
     x, y = task.support[keep].numpy(), task.labels[keep].numpy()
@@ -23,7 +23,7 @@ def literal(task, query, penalty, prior):
     for m in range(table.shape[1]):
         mean = sum(table[k, m] for k in seen) / len(seen)
         owned = [1 if table[k, m] > mean else 0 for k in range(len(table))]
-        model = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-9, max_iter=10_000)
+        model = LogisticRegression(C=c, tol=1e-9, max_iter=10_000)
         model.fit(x, [owned[k] for k in y])
         probability = model.predict_proba(query.numpy())[:, 1]
         share = sum(owned[k] for k in seen) / len(seen) if prior == "seen" else 0.5
@@ -39,8 +39,8 @@ def test_equals_the_literal_product(prior):
     labels = task.labels.clone()
     labels[[1, 2]] = -1
     task = replace(task, labels=labels)
-    got = fit(DAP(penalty=1e-2, prior=prior, scale=1.0, gamma=0.0, steps=500), task).logits(query)
-    wanted = literal(task, query, 1e-2, prior)
+    got = fit(DAP(c=4.0, prior=prior, scale=1.0, gamma=0.0, steps=500), task).logits(query)
+    wanted = literal(task, query, 4.0, prior)
     torch.testing.assert_close(got.softmax(-1), wanted.softmax(-1), atol=1e-5, rtol=1e-4)
 
 

@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from fewshot.strategy import fit
 
 
-def literal(task, query, penalty, floor):
+def literal(task, query, c, floor):
     """log of prod_m p(a_m^k | x) / p(a_m^k), with p(a_m | x) = sum_y p(a_m | y) p(y | x)."""
     keep = task.labels >= 0
     x, y = task.support[keep].numpy(), task.labels[keep].numpy()
-    model = LogisticRegression(C=1 / (len(x) * penalty), tol=1e-10, max_iter=20_000).fit(x, y)
+    model = LogisticRegression(C=c, tol=1e-10, max_iter=20_000).fit(x, y)
     seen, table = model.classes_.tolist(), task.attributes.tolist()
     scores = []
     for likely in model.predict_proba(query.numpy()).tolist():
@@ -39,8 +39,8 @@ def test_equals_the_literal_product(floor):
     labels = task.labels.clone()
     labels[[1, 2, 8]] = -1
     task = replace(task, labels=labels)
-    got = fit(IAP(penalty=1e-2, floor=floor, scale=1.0, gamma=0.0, steps=500), task).logits(query)
-    torch.testing.assert_close(got, literal(task, query, 1e-2, floor), atol=1e-4, rtol=1e-4)
+    got = fit(IAP(c=4.0, floor=floor, scale=1.0, gamma=0.0, steps=500), task).logits(query)
+    torch.testing.assert_close(got, literal(task, query, 4.0, floor), atol=1e-4, rtol=1e-4)
 
 
 def test_an_attribute_shared_by_all_seen_classes_says_nothing():

@@ -1,0 +1,166 @@
+"""Multinomial logistic regressions to their optimum, many at once. Boehning 1992, Ann. Inst. Stat. Math. 44."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLATTEST = 1e-6  # least curvature believed, as a share of its bound
+SMALL_PENALTY = 2e-3  # below it float32 cannot tell the optimum to four digits
+TINY = 1e-30  # keeps 0 / 0 at bay once a task has arrived
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The regressions in coordinates of R = min(S, D) columns, with what is fixed during the search."""
+
+    z: Tensor  # [*B, S, R] centred examples, 0 for padding
+    y: Tensor  # [*B, S, C] targets, 0 for padding
+    real: Tensor  # [*B, S, 1] 0 for padding
+    n: Tensor  # [*B, 1, 1] number of examples
+    penalty: Tensor  # [*B, 1, 1]
+    inverse: Tensor  # [*B, R, R] of z'z / 2 + penalty
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where the search stands."""
+
+    w: Tensor  # [*B, R, C]
+    bias: Tensor  # [*B, 1, C]
+    scores: Tensor  # [*B, S, C] z w + bias
+    p: Tensor  # [*B, S, C] softmax of the scores
+    loss: Tensor  # [*B, 1, 1] the objective
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A direction to go, with the gradient it was made from."""
+
+    w: Tensor  # [*B, R, C]
+    bias: Tensor  # [*B, 1, C]
+    change: Tensor  # [*B, S, C] of the scores, z w + bias
+    slope: Tensor  # [*B, 1, 1] of the objective along it, negative
+    gradient: tuple[Tensor, Tensor]  # [*B, R, C] of the weights, [*B, 1, C] of the bias
+    square: Tensor  # [*B, 1, 1] of the gradient, in the preconditioner's metric
+
+
+def softmax_regression(
+    x: Tensor, y: Tensor, penalty: Tensor, *, tolerance: float = 1e-5, max_iter: int = 500
+) -> tuple[Tensor, Tensor]:
+    """Minimise sum_i -y_i . log softmax(W x_i + b) + penalty / 2 |W|^2.  -> weight [*B, C, D], bias [*B, C]
+
+    `x` [*B, S, D] are the examples, `y` [*B, S, C] their targets, of sum 1, or 0 for padding; `penalty` is [*B]; b is
+    not penalised. This is scikit-learn's LogisticRegression with C = 1 / penalty.
+
+    Nonlinear conjugate gradients (Polak-Ribiere) with Boehning's bound as preconditioner: no Hessian of the loss
+    exceeds x'x / 2 for each class, and with x centred the intercept separates from it. Step lengths come from the
+    curvature along the direction; one that would go up falls back to the bound's, which cannot. A task stops when
+    |gradient|^2 / (2 penalty), the duality gap while the residuals sum to 0, together with a like term for the
+    intercept, is below `tolerance` of the objective; when steps lower the objective by rounding only; or after
+    `max_iter` steps. Tasks of a batch stop on their own, so a batch gives what a loop gives.
+    """
+    if x.dtype != torch.float64 and float(penalty.min()) < SMALL_PENALTY:
+        exact = softmax_regression(x.double(), y.double(), penalty.double(), tolerance=tolerance, max_iter=max_iter)
+        return exact[0].to(x.dtype), exact[1].to(x.dtype)
+    real = y.sum(-1, keepdim=True)  # [*B, S, 1]
+    n = real.sum(-2, keepdim=True).clamp_min(1)  # [*B, 1, 1]
+    mean = real.mT @ x / n  # [*B, 1, D]
+    centred = (x - mean) * real  # [*B, S, D]
+    z, factor = _coordinates(centred)
+    z = z * real
+    bound = (z.mT @ z).double() / 2 + penalty[..., None, None] * torch.eye(z.shape[-1], device=x.device)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(bound)).to(x.dtype)  # [*B, R, R]
+    best = _search(Problem(z, y, real, n, penalty[..., None, None], inverse), tolerance, max_iter)
+    w = best.w  # [*B, R, C]
+    if factor is not None:
+        w = centred.mT @ torch.linalg.solve_triangular(factor.mT, w.to(factor.dtype), upper=True).to(x.dtype)
+    return w.mT, (best.bias - mean @ w).squeeze(-2)
+
+
+def _coordinates(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Examples in fewer columns, the Cholesky factor of x x', when S < D.  -> z [*B, S, R], factor [*B, S, S] or None
+
+    The best weights lie in the span of the examples, and a regression sees nothing but their inner products, so weights
+    w for z mean x' factor'^-1 w for x. A trace is added to the diagonal so that copies and padding do no harm.
+    """
+    if x.shape[-2] >= x.shape[-1]:
+        return x, None
+    gram = (x @ x.mT).double()  # [*B, S, S]
+    diagonal = gram.diagonal(dim1=-2, dim2=-1)
+    diagonal += 4 * torch.finfo(x.dtype).eps * (diagonal.sum(-1, keepdim=True) + 1e-3)
+    factor = torch.linalg.cholesky(gram)
+    return factor.to(x.dtype), factor
+
+
+def _search(problem: Problem, tolerance: float, max_iter: int) -> Point:
+    y, zero = problem.y, problem.z[..., :1, :].mT * 0 * problem.y[..., :1, :]  # [*B, R, C]
+    point, move = _point(problem, zero, torch.zeros_like(y[..., :1, :]), torch.zeros_like(y)), None
+    last = torch.full_like(point.loss, torch.inf)
+    active = torch.ones_like(point.loss, dtype=torch.bool)
+    for _ in range(max_iter):
+        residual = point.p - y  # [*B, S, C]
+        g = problem.z.mT @ residual + problem.penalty * point.w  # [*B, R, C]
+        g_bias = problem.real.mT @ residual  # [*B, 1, C]
+        gap = _square(g) / (2 * problem.penalty) + y.shape[-1] * _square(g_bias) / (2 * problem.n)
+        active = active & (gap > tolerance * point.loss) & (point.loss < last)
+        if not bool(active.any()):
+            break
+        last = point.loss
+        move = _conjugate(problem, g, g_bias, move)
+        point = _advance(problem, point, move, active)
+    return point
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((-2, -1), keepdim=True)  # [*B, M, N] -> [*B, 1, 1]
+
+
+def _square(a: Tensor) -> Tensor:
+    return _dot(a, a)
+
+
+def _point(problem: Problem, w: Tensor, bias: Tensor, scores: Tensor) -> Point:
+    log_p = torch.log_softmax(scores, -1)  # [*B, S, C]
+    loss = problem.penalty / 2 * _square(w) - _dot(problem.y, log_p)
+    return Point(w, bias, scores, log_p.exp_(), loss)
+
+
+def _conjugate(problem: Problem, g: Tensor, g_bias: Tensor, old: Move | None) -> Move:
+    """Downhill from here, conjugate to the last direction; straight down where that would not go down."""
+    q, q_bias = problem.inverse @ g, 2 / problem.n * g_bias  # [*B, R, C], [*B, 1, C]
+    square = _dot(g, q) + _dot(g_bias, q_bias)
+    if old is None:
+        return Move(-q, -q_bias, -(problem.z @ q + q_bias), -square, (g, g_bias), square)
+    mixed = _dot(old.gradient[0], q) + _dot(old.gradient[1], q_bias)
+    beta = ((square - mixed) / old.square.clamp_min(TINY)).clamp_min(0)
+    uphill = _dot(g, old.w) + _dot(g_bias, old.bias)
+    beta = torch.where(beta * uphill < square, beta, torch.zeros_like(beta))
+    w, bias = beta * old.w - q, beta * old.bias - q_bias
+    change = beta * old.change - (problem.z @ q + q_bias)  # [*B, S, C]
+    return Move(w, bias, change, beta * uphill - square, (g, g_bias), square)
+
+
+def _advance(problem: Problem, here: Point, move: Move, active: Tensor) -> Point:
+    """Go along a direction as far as the curvature says, or as the bound on it says if that would go up."""
+    weighted = here.p * move.change  # [*B, S, C]
+    mean = weighted.sum(-1, keepdim=True)  # [*B, S, 1]
+    ridge = problem.penalty * _square(move.w)
+    bound = _square(problem.real * move.change) / 2 + ridge  # of the second derivative along the direction, everywhere
+    bend = _dot(problem.real * weighted, move.change - mean) + ridge  # the second derivative, here
+    bend = torch.maximum(bend, FLATTEST * bound).clamp_min(TINY)
+    gain = move.slope.square() / bend  # twice what the step should lower the objective by
+    useful = active & (gain > 1e-3 * torch.finfo(gain.dtype).eps * here.loss)  # else rounding leads astray
+
+    def go(step: Tensor) -> Point:
+        w, bias = here.w + step * move.w, here.bias + step * move.bias
+        return _point(problem, w, bias, here.scores + step * move.change)
+
+    step = torch.where(useful, -move.slope / bend, torch.zeros_like(bend))
+    there = go(step)
+    worse = useful & ~(there.loss <= here.loss)
+    if not bool(worse.any()):
+        return there
+    return go(torch.where(worse, -move.slope / bound.clamp_min(TINY), step))
