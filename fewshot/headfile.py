@@ -40,7 +40,7 @@ def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> object:
         return value
     if isinstance(value, tuple):
         return [_describe(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
-    if dataclasses.is_dataclass(value) and isinstance(value, Head):
+    if isinstance(value, Head) and dataclasses.is_dataclass(value):
         prefix = f"{path}." if path else ""
         found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         named = {name: _describe(item, prefix + name, tensors) for name, item in found.items()}
