@@ -52,7 +52,7 @@ class ConSE(Strategy):
     top: int = option(10, "the paper's T: how many seen classes are mixed", min=1)
     c: float = option(10.0, "C of the classifier of seen classes: weight of the examples", min=1e-6)
     scale: float = option(5.0, "factor on the cosine; higher is more confident", min=0.0)
-    steps: int = option(100, "most steps of the solver", min=1)
+    steps: int = option(30, "most steps of the solver", min=1)
     gamma: float | None = option(None, GAMMA_HELP)
 
     def fit(self, task: Task) -> ConvexHead:

@@ -52,7 +52,7 @@ class IAP(Strategy):
     c: float = option(10.0, "C of the classifier of seen classes: weight of the examples", min=1e-6)
     floor: float = option(1e-2, "least probability of an attribute being there or not", min=1e-6, max=0.4)
     scale: float = option(0.1, "exponent on the product; below 1 allows for attributes that say the same", min=0.0)
-    steps: int = option(100, "most steps of the solver", min=1)
+    steps: int = option(30, "most steps of the solver", min=1)
     gamma: float | None = option(None, GAMMA_HELP)
 
     def fit(self, task: Task) -> IndirectHead:
