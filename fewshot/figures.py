@@ -116,7 +116,9 @@ def confusion_figure(name: str, title: str, classes: Sequence[str], share: NDArr
     """Draw the share of each true class's queries (rows) that went to each class (columns).  [C, C] in [0, 1]"""
 
     def paint(axes: Axes) -> None:
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        edges = np.arange(len(classes) + 1) - 0.5
+        axes.pcolormesh(edges, edges, share, cmap="Blues", vmin=0, vmax=1, edgecolor="white", linewidth=0.5)
+        axes.invert_yaxis()
         names = [short(c) for c in classes]
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)

@@ -40,9 +40,9 @@ def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> object:
         return value
     if isinstance(value, tuple):
         return [_describe(item, f"{path}.{i}", tensors) for i, item in enumerate(value)]
-    if dataclasses.is_dataclass(value) and isinstance(value, Head):
+    if isinstance(value, Head) and hasattr(value, "__dataclass_fields__"):
         prefix = f"{path}." if path else ""
-        found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        found = {name: getattr(value, name) for name in value.__dataclass_fields__}
         named = {name: _describe(item, prefix + name, tensors) for name, item in found.items()}
         return {"type": type(value).__name__, "fields": named}
     raise TypeError(

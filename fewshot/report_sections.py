@@ -181,11 +181,15 @@ def _lines(group: Sequence[Result]) -> list[Line]:
 
 
 def focus_of(results: Sequence[Result], strategy: str = "") -> Result:
-    """Choose the result that is looked at more closely: of those with the most shots, the most accurate one."""
+    """Choose the result to look at more closely: the most accurate of those with the most shots and then classes."""
     among = [r for r in results if r.strategy == strategy] or list(results)
     among = [r for r in among if r.spec["marginal"] == "balanced"] or among
-    most = max(np.max(r.spec["shot"]) for r in among)
-    return max((r for r in among if np.max(r.spec["shot"]) == most), key=lambda r: r.metrics["accuracy"].mean)
+
+    def rank(result: Result) -> tuple[float, float, float]:
+        way = np.max(result.spec["way"]) or math.inf  # 0 is every class
+        return np.max(result.spec["shot"]), way, result.metrics["accuracy"].mean
+
+    return max(among, key=rank)
 
 
 def focus_section(name: str, result: Result) -> dict[str, Any]:
@@ -213,9 +217,12 @@ def focus_section(name: str, result: Result) -> dict[str, Any]:
 
 
 def _confusion(name: str, result: Result) -> str:
-    """Draw the classes with the most mistakes, in the data's order."""
-    wrong = {c: total - right for c, (right, total) in result.recall.items()}
-    worst = sorted(wrong, key=lambda c: -wrong[c])[:MOST_CLASSES]
+    """Draw the classes that are most often mistaken or taken for, in the data's order."""
+    wrong = dict.fromkeys(result.recall, 0)
+    for true, taken, n in result.mistakes:
+        wrong[true] += n
+        wrong[taken] = wrong.get(taken, 0) + n
+    worst = sorted(result.recall, key=lambda c: -wrong[c])[:MOST_CLASSES]
     chosen = [c for c in result.recall if c in worst]
     share = np.zeros((len(chosen), len(chosen)))
     for i, c in enumerate(chosen):
@@ -223,5 +230,5 @@ def _confusion(name: str, result: Result) -> str:
     for a, b, n in result.mistakes:
         if a in worst and b in worst:
             share[chosen.index(a), chosen.index(b)] = n / result.recall[a][1]
-    cut = f", the {len(chosen)} classes with most mistakes" if len(chosen) < len(wrong) else ""
+    cut = f", the {len(chosen)} classes with most mistakes" if len(chosen) < len(result.recall) else ""
     return confusion_figure(name, f"Confusion matrix, % of each true class{cut}", chosen, share)

@@ -58,7 +58,7 @@ def report_rows(report: Report) -> list[dict[str, str]]:
         row |= {m: percent(found[m].metrics["accuracy"] if m in found else None) for m in marginals}
         row |= {name: percent(shown.metrics.get(name)) for name in extra}
         row["ece"] = f"{100 * shown.metrics['ece'].mean:.1f}"
-        row["ep/s"] = f"{shown.cost.episodes_per_second:.0f}"
+        row["ep/s"] = f"{shown.cost.episodes_per_second:.{0 if shown.cost.episodes_per_second >= 10 else 1}f}"
         rows.append(row)
     return _without_constant(rows, ("data", "encoder"))
 

@@ -99,7 +99,8 @@ def make_task(
 ) -> Task:
     """Build a checked Task from the tensors there are.
 
-    Parameters are the fields of `Task`, in its shapes; a `text` of shape [*B, C, D] counts as one phrase a class.
+    Parameters are the fields of `Task`, in its shapes; a `text` of one dim less counts as one phrase a class
+    (without a support, that is a text of shape [C, D]).
     `classes` is needed only when neither `text` nor `attributes` gives C and the last classes may have no example.
 
     Raises
@@ -115,7 +116,7 @@ def make_task(
     like = next((t for t in embeddings.values() if t is not None), None)
     if like is None:
         raise InvalidTask("a task needs at least one of support, text, unlabeled or source")
-    if text is not None and support is not None and text.ndim == support.ndim:
+    if text is not None and (text.ndim == 2 or (support is not None and text.ndim == support.ndim)):
         text = text.unsqueeze(-2)  # [*B, C, 1, D]
     batch = text.shape[:-3] if text is not None and support is None else like.shape[:-2]
     dim = like.shape[-1]

@@ -41,6 +41,7 @@ def test_text_alone_makes_a_task() -> None:
     task = make_task(text=torch.randn(2, 3, 1, 8), text_weight=torch.ones(2, 3, 1))
     assert task.support.shape == (2, 0, 8)
     assert task.classes == 3
+    assert make_task(text=torch.randn(3, 8)).text.shape == (3, 1, 8)
 
 
 def test_indexing_takes_one_task() -> None:

@@ -59,8 +59,8 @@ def toy_task(
             labels[~keep.flatten(-2)] = -1
         made |= {"support": around(directions[..., :seen, :], shots), "labels": labels}
     if "text" in held:
-        text = around(directions, PHRASES)
-        made["text"] = text.unflatten(-2, (classes, PHRASES))  # [*B, C, P, D]
+        text = around(directions, PHRASES)  # [*B, C * P, D]
+        made["text"] = text.reshape(*batch, classes, PHRASES, dim)  # [*B, C, P, D]
     if "attributes" in held:
         basis = torch.randn(dim, ATTRIBUTES, generator=rng, dtype=torch.float64)
         made["attributes"] = torch.sigmoid(2 * directions @ basis)  # [*B, C, A] in (0, 1)

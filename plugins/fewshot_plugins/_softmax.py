@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 FLATTEST = 1e-6  # least curvature believed, as a share of its bound
 SMALL_PENALTY = 2e-3  # below it float32 cannot tell the optimum to four digits
 TINY = 1e-30  # keeps 0 / 0 at bay once a task has arrived
+
+
+Back = Callable[[Tensor], tuple[Tensor, Tensor]]  # w [*B, R, C] -> weight [*B, C, D], its score for the mean [*B, 1, C]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +71,41 @@ def softmax_regression(
         return exact[0].to(x.dtype), exact[1].to(x.dtype)
     real = y.sum(-1, keepdim=True)  # [*B, S, 1]
     n = real.sum(-2, keepdim=True).clamp_min(1)  # [*B, 1, 1]
-    mean = real.mT @ x / n  # [*B, 1, D]
-    centred = (x - mean) * real  # [*B, S, D]
-    z, factor = _coordinates(centred)
-    z = z * real
+    z, back = (_wide if x.shape[-2] < x.shape[-1] else _tall)(x, real, n)
     bound = (z.mT @ z).double() / 2 + penalty[..., None, None] * torch.eye(z.shape[-1], device=x.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(bound)).to(x.dtype)  # [*B, R, R]
     best = _search(Problem(z, y, real, n, penalty[..., None, None], inverse), tolerance, max_iter)
-    w = best.w  # [*B, R, C]
-    if factor is not None:
-        w = centred.mT @ torch.linalg.solve_triangular(factor.mT, w.to(factor.dtype), upper=True).to(x.dtype)
-    return w.mT, (best.bias - mean @ w).squeeze(-2)
+    weight, shift = back(best.w)  # [*B, C, D], [*B, 1, C]
+    return weight, (best.bias - shift).squeeze(-2)
 
 
-def _coordinates(x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Examples in fewer columns, the Cholesky factor of x x', when S < D.  -> z [*B, S, R], factor [*B, S, S] or None
+def _tall(x: Tensor, real: Tensor, n: Tensor) -> tuple[Tensor, Back]:
+    """Centred examples as they are.  -> z [*B, S, D], and w -> w' and its score for the mean"""
+    mean = real.mT @ x / n  # [*B, 1, D]
+    return (x - mean) * real, lambda w: (w.mT, mean @ w)
 
-    The best weights lie in the span of the examples, and a regression sees nothing but their inner products, so weights
-    w for z mean x' factor'^-1 w for x. A trace is added to the diagonal so that copies and padding do no harm.
+
+def _wide(x: Tensor, real: Tensor, n: Tensor) -> tuple[Tensor, Back]:
+    """Centred examples in S columns: the Cholesky factor of their inner products, which is all a regression sees.
+
+    The best weights lie in the span of the examples: w for the factor z are x' z'^-1 w for x. Everything but the last
+    product is done on S x S matrices, centring too. What rounding may have taken is added to the diagonal, so that
+    copies and padding do no harm.
     """
-    if x.shape[-2] >= x.shape[-1]:
-        return x, None
-    gram = (x @ x.mT).double()  # [*B, S, S]
-    diagonal = gram.diagonal(dim1=-2, dim2=-1)
-    diagonal += 4 * torch.finfo(x.dtype).eps * (diagonal.sum(-1, keepdim=True) + 1e-3)
-    factor = torch.linalg.cholesky(gram)
-    return factor.to(x.dtype), factor
+    gram = (x @ x.mT).double() * (real * real.mT)  # [*B, S, S]
+    share = (real / n).double()  # [*B, S, 1]
+    row = gram @ share  # [*B, S, 1] with the mean
+    centred = (gram - row - row.mT + share.mT @ row) * (real * real.mT)  # [*B, S, S]
+    largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None]  # [*B, 1]
+    centred.diagonal(dim1=-2, dim2=-1).add_(4 * torch.finfo(x.dtype).eps * n.squeeze(-1).sqrt() * largest)
+    factor = torch.linalg.cholesky(centred)
+
+    def back(w: Tensor) -> tuple[Tensor, Tensor]:
+        mix = torch.linalg.solve_triangular(factor.mT, w.double(), upper=True) * real  # [*B, S, C]
+        mix = mix - real * (share.mT @ mix)  # of the examples as they are, not centred
+        return mix.mT.to(x.dtype) @ x, (row.mT @ mix).to(x.dtype)
+
+    return factor.to(x.dtype) * real, back
 
 
 def _search(problem: Problem, tolerance: float, max_iter: int) -> Point:
