@@ -93,7 +93,7 @@ def read_model(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dic
         )
     try:
         meta = json.loads(header["meta"])
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise FormatError(f"{path} is damaged: its header cannot be read ({error})") from error
     if not isinstance(meta, dict):
         raise FormatError(f"{path} is damaged: its header is not an object")
