@@ -13,6 +13,7 @@ from fewshot.arrays import unit
 from fewshot.encoders import Encoder, conse, lite_image, lite_text
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint
+from fewshot.errors import InvalidOption
 from fewshot.hookspecs import hookimpl
 
 TEXT_SHARE = 0.1  # of a picture's squared norm; the visual block has the rest
@@ -40,14 +41,18 @@ class LiteEncoder(Encoder):
         self.fingerprint = fingerprint("lite", *parts, "largest centre square, bicubic, float32")
 
     @classmethod
-    def create(cls, spec: str, device: torch.device) -> LiteEncoder:  # noqa: ARG003 - lite has no variants
+    def create(cls, spec: str, device: torch.device) -> LiteEncoder:
         """Load both networks from their packages.
 
         Raises
         ------
         WeightsMissing
             when a package is not installed or a weight file is damaged.
+        InvalidOption
+            when the name says more than `lite`.
         """
+        if spec:
+            raise InvalidOption(f"encoder 'lite' has no variants, got 'lite:{spec}'; write --encoder lite")
         return cls(device)
 
     def prepare(self, image: Image.Image) -> Tensor:

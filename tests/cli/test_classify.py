@@ -99,3 +99,26 @@ def test_missing_paths(tmp_path: Path) -> None:
     done = run("classify", tmp_path, "--classes", "a,b", "--encoder", "toy")
     assert done.exit_code == 2
     assert "no pictures found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["classify", "", "--classes", "a,b"], "'' is not there"),
+        (["classify", "PHOTOS", "--support", ""], "'--support': is empty"),
+        (["classify", "PHOTOS", "--model", ""], "'--model': is empty"),
+        (["classify", "PHOTOS", "--classes", "a,b", "--unlabeled", "none"], "--unlabeled none is not there"),
+        (["fit", "--classes", "a,b", "--out", ""], "'--out': is empty"),
+        (["fit", "--classes", "a,b", "--out", "none/m"], "no folder none"),
+        (["fit", "--classes", "a,b", "--force", "--out", "PHOTOS"], "is a folder"),
+        (["classify", "PHOTOS", "--classes", "a,b", "--encoder", "toy:x"], "has no variants"),
+    ],
+)
+def test_paths_that_are_empty_or_lead_nowhere(
+    words: list[str], text: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    done = run(*[photos if word == "PHOTOS" else word for word in words])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
