@@ -11,9 +11,9 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, conse, lite_image, lite_text
+from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint
-from fewshot.errors import InvalidOption
 from fewshot.hookspecs import hookimpl
 
 TEXT_SHARE = 0.1  # of a picture's squared norm; the visual block has the rest
@@ -27,7 +27,7 @@ class LiteEncoder(Encoder):
     """
 
     prefix = "lite"
-    about = "EfficientNet-Lite0 + MiniLM joined by ConSE; the default, works offline"
+    about = "EfficientNet-Lite0 + MiniLM joined by ConSE; the default, works offline; lite:stage6 for drawings"
     dim = lite_image.FEATURES + lite_text.DIM
     templates = ("{}", "a {}", "a photo of a {}.")
 
@@ -41,19 +41,17 @@ class LiteEncoder(Encoder):
         self.fingerprint = fingerprint("lite", *parts, "largest centre square, bicubic, float32")
 
     @classmethod
-    def create(cls, spec: str, device: torch.device) -> LiteEncoder:
-        """Load both networks from their packages.
+    def create(cls, spec: str, device: torch.device) -> Encoder:
+        """Load both networks from their packages, or a variant: `stage5`, `stage6`, `stage7`.
 
         Raises
         ------
+        UnknownName
+            for another variant.
         WeightsMissing
             when a package is not installed or a weight file is damaged.
-        InvalidOption
-            when the name says more than `lite`.
         """
-        if spec:
-            raise InvalidOption(f"encoder 'lite' has no variants, got 'lite:{spec}'; write --encoder lite")
-        return cls(device)
+        return StageEncoder.create(spec, device) if spec else cls(device)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Cut and scale a picture.  -> [3, 224, 224] uint8"""
