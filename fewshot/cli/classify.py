@@ -40,6 +40,8 @@ def classify(paths: tuple[str, ...], model: Path | None, top: int, as_json: bool
     queries = embed_inputs(classifier.encoder, list(paths), progress=True)
     show(classifier.predict_embedded(queries, top), as_json)
     report_skipped([*classifier.skipped, *queries.skipped])
+    if not queries.names:
+        raise DataError("none of the pictures could be read, so there is nothing to classify")
 
 
 def _load(model: Path, task: dict[str, Any]) -> Any:
@@ -82,4 +84,4 @@ def report_skipped(skipped: Iterable[Skipped]) -> None:
     for skip in listed:
         click.echo(f"skipped {skip.source!s}: {skip.reason}", err=True)
     if listed:
-        click.echo(f"{len(listed)} pictures were skipped", err=True)
+        click.echo(f"pictures skipped: {len(listed)}", err=True)

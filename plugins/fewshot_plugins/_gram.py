@@ -82,7 +82,8 @@ def span(task: Task, support: Tensor, items: Tensor) -> Span:
 def centred(space: Span, middle: Tensor, centre: Tensor) -> Span:
     """The span of the rows (z - m) / |z - m| with m the middle of the support or the centre of the items.
 
-    With a Gram matrix at hand the new one needs no product of rows: (z_i - m)(z_j - m') = z_i z_j - z_i m' - m z_j + m m'.
+    With a Gram matrix at hand the new one needs no product of rows:
+    (z_i - m)(z_j - m') = z_i z_j - z_i m' - m z_j + m m'.
 
     Parameters
     ----------

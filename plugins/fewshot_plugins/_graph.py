@@ -31,7 +31,7 @@ def nearest_to(query: Tensor, items: Tensor, count: int) -> tuple[Tensor, Tensor
     """
     count = min(count, items.shape[-2] - 1)
     positions, cosines = [], []
-    for part in query.split(CHUNK, -2):
+    for part in torch.split(query, CHUNK, -2):
         found = (part @ items.mT).topk(count + 1, -1)  # [*B, chunk, K + 1]
         own = found.values[..., :1] > 1 - SAME  # [*B, chunk, 1]
         positions.append(torch.where(own, found.indices[..., 1:], found.indices[..., :-1]))

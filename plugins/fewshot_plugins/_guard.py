@@ -73,7 +73,8 @@ def effective_classes(logits: Tensor) -> Tensor:
     best = (logits == logits.amax(-1, keepdim=True)).to(logits.dtype)  # [*B, U, C] ties count for every class
     share = best.sum(-2)  # [*B, C]
     share = share / share.sum(-1, keepdim=True)
-    return torch.special.entr(share).sum(-1).exp()  # [*B]
+    entropy: Tensor = torch.special.entr(share).sum(-1)  # [*B]
+    return entropy.exp()
 
 
 def choose(used: Tensor, adapted: Tensor, inductive: Tensor) -> Tensor:

@@ -37,8 +37,8 @@ class GraphHead:
 def propagate(rows: Tensor, labels: Tensor, valid: Tensor, gamma: float, alpha: float) -> Tensor:
     """Solve F = alpha S F + (1 - alpha) Y and divide each row by the root of its degree.  -> [*B, n, C]
 
-    S = R^-1 W R^-1 with W_ij = exp(-gamma |z_i - z_j|^2), W_ii = 0, and R^2 the diagonal of W's row sums; I - alpha S is
-    positive definite, since S has no eigenvalue above 1.
+    S = R^-1 W R^-1 with W_ij = exp(-gamma |z_i - z_j|^2), W_ii = 0, and R^2 the diagonal of W's row sums; I - alpha S
+    is positive definite, since S has no eigenvalue above 1.
 
     Parameters
     ----------
@@ -65,9 +65,10 @@ class LabelPropagation(Strategy):
 
     With W_ij = exp(-gamma |z_i - z_j|^2), W_ii = 0, over the support and the unlabelled items, S = R^-1/2 W R^-1/2 its
     normalisation by the row sums R, and Y the one-hot labels of the support, solve F = alpha S F + (1 - alpha) Y. It is
-    what scikit-learn's LabelSpreading iterates to. A query z outside the graph receives sum_j W(z, z_j) F_j / sqrt(R_j),
-    which for an unlabelled item in the graph is, up to a factor, its own row of F. gamma and alpha were chosen on five
-    sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the data.
+    what scikit-learn's LabelSpreading iterates to. A query z outside the graph receives
+    sum_j W(z, z_j) F_j / sqrt(R_j), which for an unlabelled item in the graph is, up to a factor, its own row of F.
+    gamma and alpha were chosen on five sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the
+    data.
     """
 
     name = "label_propagation"

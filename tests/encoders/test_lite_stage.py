@@ -38,7 +38,7 @@ def test_maps_are_timms_averaged_over_windows(stage: int, dim: int) -> None:
 def test_variants_have_their_own_fingerprints() -> None:
     names = ("lite", "lite:stage5", "lite:stage6", "lite:stage7")
     assert len({load_encoder(name, "cpu").fingerprint for name in names}) == 4
-    with pytest.raises(UnknownName, match="unknown variant of lite 'stage9'.*stage5, stage6, stage7"):
+    with pytest.raises(UnknownName, match=r"unknown variant of lite 'stage9'.*stage5, stage6, stage7"):
         load_encoder("lite:stage9", "cpu")
 
 
