@@ -135,8 +135,8 @@ def run(given: argparse.Namespace) -> dict[str, object]:
                     flush=True,
                 )
     return {
-        "command": f"python benchmarks/accuracy.py --data DATA --cache CACHE --encoder {given.encoder} --draws {given.draws} "
-        f"--seed {given.seed} --out OUT",
+        "command": f"python benchmarks/accuracy.py --data DATA --cache CACHE --encoder {given.encoder} "
+        f"--draws {given.draws} --seed {given.seed} --out OUT",
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint,
         "device": "cpu",
