@@ -106,7 +106,5 @@ def centred(space: Span, middle: Tensor, centre: Tensor) -> Span:
 
 def _spread(pair: Tensor, split: list[int]) -> Tensor:
     """Repeat the first of two rows for each support row and the second for each item.  [*B, 2, m] -> [*B, n, m]"""
-    first, second = pair.unbind(-2)
-    return torch.cat(
-        [x.unsqueeze(-2).expand(*x.shape[:-1], k, -1) for x, k in zip((first, second), split, strict=True)], -2
-    )
+    parts = [x.unsqueeze(-2).expand(*x.shape[:-1], count, -1) for x, count in zip(pair.unbind(-2), split, strict=True)]
+    return torch.cat(parts, -2)
