@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from colours import colour_folders, colour_picture
 
+from colours import colour_folders, colour_picture
 from fewshot import Classifier
 from fewshot.datasets import Items
 from fewshot.errors import DataError, FewshotError, FingerprintMismatch, FormatError, InvalidTask, MissingInput

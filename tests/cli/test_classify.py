@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from colours import colour_folders, colour_picture
 
+from colours import colour_folders, colour_picture
 from fewshot.cli import cli
 
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins.bayes import Bayes
-from fewshot_plugins.prototypical import Prototypical
 from scipy.stats import multivariate_t
 
 from fewshot import Task, fit
 from fewshot.arrays import unit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.bayes import Bayes
+from fewshot_plugins.prototypical import Prototypical
 
 
 def literal(task: Task, query: np.ndarray, shrink: float) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from easyfsl_peer import easyfsl_scores
-from fewshot_plugins.bd_cspn import BdCspn
-from rectified import cosine, rectified
 
+from easyfsl_peer import easyfsl_scores
 from fewshot import fit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.bd_cspn import BdCspn
+from rectified import cosine, rectified
 
 INPUTS = ("support", "unlabeled")
 

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins.em_dirichlet import EmDirichlet, fit_dirichlet
 from scipy.optimize import minimize
 from scipy.stats import dirichlet
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from fewshot import Task, fit
 from fewshot.arrays import unit
 from fewshot.testing import toy_task
+from fewshot_plugins.em_dirichlet import EmDirichlet, fit_dirichlet
 
 
 def most_likely(u: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fewshot_plugins._guard import GuardWarning, effective_classes
 
 from fewshot import Strategy, Task, fit, make_task
 from fewshot.errors import MissingInput
 from fewshot.registry import registry
 from fewshot.task import without
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins._guard import GuardWarning, effective_classes
 
 GUARDED = sorted(name for name, cls in registry().strategies.items() if "unlabeled" in cls.needs)
 SKEW = ("bd_cspn", "em_dirichlet", "label_propagation", "laplacian_shot", "pt_map", "tim", "transclip")

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from fewshot_plugins.label_propagation import LabelPropagation
 from sklearn.semi_supervised import LabelSpreading
 from torch import Tensor
 
 from fewshot import Task, fit, make_task
 from fewshot.testing import toy_task
+from fewshot_plugins.label_propagation import LabelPropagation
 
 INPUTS = ("support", "unlabeled")
 

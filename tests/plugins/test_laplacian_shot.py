@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from easyfsl_peer import easyfsl_scores
-from fewshot_plugins.laplacian_shot import LaplacianShot
-from rectified import rectified
 from torch import Tensor
 
+from easyfsl_peer import easyfsl_scores
 from fewshot import Task, fit
 from fewshot.testing import toy_task
+from fewshot_plugins.laplacian_shot import LaplacianShot
+from rectified import rectified
 
 INPUTS = ("support", "unlabeled")
 

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from easyfsl_peer import easyfsl_scores
-from fewshot_plugins._sinkhorn import balance
-from fewshot_plugins.pt_map import PtMap, power_transform
 from torch import Tensor
 
+from easyfsl_peer import easyfsl_scores
 from fewshot import Task, fit, make_task
 from fewshot.arrays import unit
 from fewshot.testing import toy_task
+from fewshot_plugins._sinkhorn import balance
+from fewshot_plugins.pt_map import PtMap, power_transform
 
 INPUTS = ("support", "unlabeled")
 

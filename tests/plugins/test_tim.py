@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from easyfsl_peer import easyfsl_scores
-from fewshot_plugins.alpha_tim import AlphaTim
-from fewshot_plugins.tim import Tim
 from torch import Tensor
 
+from easyfsl_peer import easyfsl_scores
 from fewshot import Task, fit
 from fewshot.testing import toy_task
+from fewshot_plugins.alpha_tim import AlphaTim
+from fewshot_plugins.tim import Tim
 
 INPUTS = ("support", "unlabeled")
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fewshot_plugins.stata import StatA
-from fewshot_plugins.transclip import TransClip
 from torch import Tensor
 
 from fewshot import Task, fit, make_task
 from fewshot.arrays import unit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.stata import StatA
+from fewshot_plugins.transclip import TransClip
 
 INPUTS = [("text", "unlabeled"), ("support", "text", "unlabeled")]
 
