@@ -10,7 +10,8 @@ demo: $(STAMP)
 	$(BIN)/fewshot demo --out demo-output
 
 test: $(STAMP)
-	FEWSHOT_STRICT_PLUGINS=1 $(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	FEWSHOT_STRICT_PLUGINS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto \
+		--cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

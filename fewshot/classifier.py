@@ -207,7 +207,7 @@ class Classifier:
             name, fingerprint = str(meta["encoder"]), str(meta["fingerprint"])
             strategy = build(registry().strategy(meta["strategy"]), meta["options"])
             classes, head_meta = tuple(map(str, meta["classes"])), meta["head"]
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise FormatError(f"{path} is damaged: its header lacks or garbles {error}") from error
         encoder = encoder or load_encoder(name, device)
         if encoder.fingerprint != fingerprint:
@@ -219,4 +219,16 @@ class Classifier:
         loaded = cls(strategy, encoder, progress=progress)
         loaded.head = head_from_tensors(type(strategy), tensors, head_meta)
         loaded.classes = classes
+        loaded._try_out(Path(path))
         return loaded
+
+    def _try_out(self, path: Path) -> None:
+        """Score one made-up embedding, so that a damaged file is refused before any picture is embedded."""
+        try:
+            scores = self.logits(torch.full((1, self.encoder.dim), self.encoder.dim**-0.5))  # [1, C]
+        except Exception as error:  # tensors whose shapes or dtypes do not fit make torch raise anything
+            raise FormatError(f"{path} is damaged: its tensors do not fit each other; fit again") from error
+        if scores.shape != (1, len(set(self.classes))) or len(set(self.classes)) != len(self.classes):
+            raise FormatError(f"{path} is damaged: it names {len(self.classes)} classes but scores others; fit again")
+        if scores.isnan().any():
+            raise FormatError(f"{path} is damaged: its tensors hold NaN; fit again")

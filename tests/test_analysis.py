@@ -58,22 +58,19 @@ def test_splits_are_kept_apart():
         draw_one(features, EpisodeSpec(shot=1, split="c"), 0)
 
 
-def test_a_wrong_label_misleads_most_and_a_copy_is_found():
-    features = digits()
-    clean = analyse(registry().strategy("prototypical")(), features, EpisodeSpec(shot=5))
-    victim = int(clean.support[12])
-    labels = features.labels.copy()
-    labels[victim] = (labels[victim] + 5) % 10
-    x = features.x.clone()
-    x[7] = x[3]  # another digit
-    assert labels[7] != labels[3]
-    spoilt = make_features("digits", x, [features.classes[c] for c in labels])
-    for seed in range(40):  # until the victim is support
-        found = analyse(registry().strategy("prototypical")(), spoilt, EpisodeSpec(shot=5), seed=seed)
-        if victim in found.support:
-            break
+@pytest.mark.parametrize("victim", [11, 60, 105])
+def test_among_clear_classes_a_wrong_label_misleads_most(victim, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)  # the map takes long
+    generator = torch.Generator().manual_seed(0)
+    x = torch.eye(6, 12).repeat_interleave(20, 0) + 0.15 * torch.randn(120, 12, generator=generator)
+    labels = np.repeat(np.arange(6), 20)
+    labels[victim] = (labels[victim] + 2) % 6
+    features = make_features("clear", x, [f"c{label}" for label in labels])
+    spec = EpisodeSpec(shot=5)
+    seed = next(seed for seed in range(99) if victim in draw_one(features, spec, seed).support)
+    found = analyse(registry().strategy("prototypical")(), features, spec, seed=seed)
     assert found.support[np.nanargmax(found.harm)] == victim
-    assert {found.pairs[0].first, found.pairs[0].second} == {3, 7}
+    assert {found.pairs[0].first, found.pairs[0].second} & {victim}  # its true class is full of look-alikes
 
 
 def test_without_scikit_learn_there_is_no_map(monkeypatch):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fewshot import hookspecs
 from fewshot.cli import LazyGroup, cli
-from fewshot.registry import COMMAND_GROUP, Registry, load_group
+from fewshot.registry import COMMAND_GROUP, Registry, load_group, registry
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -83,6 +83,12 @@ def test_reference_equals_the_live_help() -> None:
     if os.environ.get("UPDATE_README"):
         README.write_text(new, encoding="utf-8")
     assert readme == new, "the README's reference is stale; run this test with UPDATE_README=1"
+
+
+def test_every_strategy_stands_in_the_readme() -> None:
+    readme = README.read_text(encoding="utf-8")
+    own = {n: c for n, c in registry().strategies.items() if c.__module__.startswith("fewshot_plugins.")}
+    assert [name for name in own if f"`{name}`" not in readme] == []
 
 
 def test_every_hook_stands_in_the_readme_with_its_signature() -> None:

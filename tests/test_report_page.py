@@ -267,7 +267,7 @@ def test_reports_are_merged_without_repeating_results(report, tmp_path):
     assert len(merged([report, again]).results) == len(report.results)
 
 
-def test_the_closer_look_is_at_the_hardest_lesson(report):
+def test_the_closer_look_is_at_the_widest_task_with_the_most_shots(report):
     def variant(way: int, shot: int, mean: float):
         spec = {**report.results[0].spec, "way": way, "shot": shot}
         metrics = {**report.results[0].metrics, "accuracy": Estimate(mean, 0.1, 30)}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
 from fewshot import __version__
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, unknown
 from fewshot.registry import COMMAND_GROUP, Registry, load_group
 
 # name: (where the command lives, its one-line help, which must equal the command's own; a test compares them)
@@ -27,8 +30,32 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Turn every FewshotError, and whatever click finds wrong with the words, into one line and exit code 2."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # nothing was asked for: the help is the answer
+    except FewshotError as error:
+        text = str(error)
+    except click.UsageError as error:
+        text = error.format_message()
+        text += "" if text.endswith((".", "?")) else "."
+        text += f" See: {error.ctx.command_path if error.ctx else 'fewshot'} -h"
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, e.g. `| head`
+        raise click.exceptions.Exit(1) from None
+    except OSError as error:  # a disk that is full, a file where a folder should be ...
+        text = f"{error.filename or 'output'}: {error.strerror or error}; free some space, or choose another place"
+    else:
+        return
+    click.echo(f"error: {' '.join(text.split())}", err=True)
+    raise click.exceptions.Exit(2)
+
+
 class LazyGroup(click.Group):
-    """A group that imports a command only when it runs, and turns every FewshotError into one line and exit code 2."""
+    """A group that imports a command only when it runs, and says in one line what is wrong."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of built-in commands and of those that plugins add."""
@@ -50,16 +77,23 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows.items()))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or suggest the nearest."""
+        if args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the words before the command, with errors as one line on stderr."""
+        with _in_one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        """Run, with our own errors as one line on stderr."""
-        try:
+        """Run, with errors as one line on stderr."""
+        with _in_one_line():
             return super().invoke(ctx)
-        except FewshotError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(2)
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output has gone, e.g. `| head`
-            ctx.exit(1)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,6 +105,8 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the `fewshot` command."""
     warnings.formatwarning = _warn_in_one_line
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
     try:
         load_group(Registry(), COMMAND_GROUP, cli)
     except FewshotError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-STEPS, HALVINGS = 12, 8
+STEPS, HALVINGS = 20, 8
+ROUNDING = 1e-6  # relative change of the cost that counts as none
 
 
 def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) -> Tensor:
@@ -54,13 +55,16 @@ def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) ->
             moved = (w - size.unsqueeze(-1) * step).clamp_min(0)
             moved_log_p = scores(moved)
             value = cost(moved, moved_log_p)
-            better = value <= best
+            better = value <= best + ROUNDING * best.abs()
             if bool(better.all()):
                 break
             size = torch.where(better, size, size / 2)
         w = torch.where(better.unsqueeze(-1), moved, w)
         log_p = torch.where(better[..., None, None], moved_log_p, log_p)
+        settled = ~better | (best - value <= ROUNDING * best.abs())  # [*B]
         best = torch.where(better, value, best)
+        if bool(settled.all()):
+            break
     return w
 
 

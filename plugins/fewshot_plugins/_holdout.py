@@ -11,13 +11,14 @@ from torch import Tensor
 from fewshot.strategy import Head
 from fewshot.task import Task
 
-ENOUGH = 2000  # held-out examples a task: folds beyond that many are not scored, they would change little
+ENOUGH = 1000  # held-out examples a task: folds beyond that many are not scored, they would change little
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """Scores of held-out examples. Rows that are no example (padding) have the label -1."""
 
+    query: Tensor  # [*B, N, D] the examples
     logits: Tensor  # [*B, N, C, M] of M kinds of head
     labels: Tensor  # [*B, N] true class
     columns: Tensor  # [*B, N, C] bool: classes that kept an example, so that their score means something
@@ -34,7 +35,8 @@ class HeldOut:
         count = several.sum(-2, keepdim=True).clamp_min(1)  # [*B, N, 1, 1]
         mean = (self.logits * several).sum(-2, keepdim=True) / count  # [*B, N, 1, M]
         square = ((self.logits - mean).square() * several).sum((-3, -2))  # [*B, M]
-        return (square / several.sum((-3, -2)).clamp_min(1)).sqrt()
+        freedom = (several.sum(-2, keepdim=True) - 1).clamp_min(0).sum((-3, -2))  # [*B, 1]
+        return (square / freedom.clamp_min(1)).sqrt()
 
 
 def ranks(task: Task) -> tuple[Tensor, Tensor]:
@@ -68,7 +70,8 @@ def shot_folds(task: Task, folds: int) -> Tensor:
     """
     within, of_class = ranks(task)
     counts = task.counts()  # [*B, C]
-    number = counts.amax(-1, keepdim=True).clamp(2, folds).to(torch.int64)  # [*B, 1]
+    most = (counts.sum(-1, keepdim=True) / ENOUGH).clamp_min(folds)  # [*B, 1] no fold need hold more than enough
+    number = counts.amax(-1, keepdim=True).clamp_min(2).minimum(most).to(torch.int64)  # [*B, 1]
     label = task.labels.clamp_min(0)
     fold = (within + of_class.gather(-1, label)) % number  # [*B, S]
     scored = (ENOUGH * number / counts.sum(-1, keepdim=True).clamp_min(1)).ceil()  # [*B, 1] folds that make enough
@@ -113,6 +116,6 @@ def hold_out(fits: Callable[[Task], Sequence[Head]], task: Task, fold: Tensor) -
         labels = torch.where(held, task.labels, -1).gather(-1, index)  # [*B, n]
         query = task.support.gather(-2, index.unsqueeze(-1).expand(*index.shape, task.dim))  # [*B, n, D]
         logits = torch.stack([head.logits(query) for head in fits(rest)], -1)  # [*B, n, C, M]
-        parts.append((logits, labels, rest.seen().unsqueeze(-2).expand(logits.shape[:-1])))
-    logits, labels, columns = (torch.cat(each, len(task.batch_shape)) for each in zip(*parts, strict=True))
-    return HeldOut(logits, labels, columns)
+        parts.append((query, logits, labels, rest.seen().unsqueeze(-2).expand(logits.shape[:-1])))
+    query, logits, labels, columns = (torch.cat(each, len(task.batch_shape)) for each in zip(*parts, strict=True))
+    return HeldOut(query, logits, labels, columns)

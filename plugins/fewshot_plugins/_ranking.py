@@ -75,7 +75,9 @@ def _shares(task: Task, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
     direction = torch.sin(torch.arange(1, task.dim + 1, dtype=task.dtype, device=task.device))  # [D]
     order = (task.support @ direction).argsort(-1).unsqueeze(-1)  # [*B, S, 1]
     parts = [order[..., start::count, :] for start in range(count)]  # [*B, n, 1]
-    return [
-        tuple(t.gather(-2, part.expand(*part.shape[:-1], t.shape[-1])) for t in (x, own.unsqueeze(-1), rival))
-        for part in parts
-    ]
+    return [(_rows(x, part), _rows(own.unsqueeze(-1), part), _rows(rival, part)) for part in parts]
+
+
+def _rows(x: Tensor, rows: Tensor) -> Tensor:
+    """Pick rows.  [*B, S, K], [*B, n, 1] -> [*B, n, K]"""
+    return x.gather(-2, rows.expand(*rows.shape[:-1], x.shape[-1]))

@@ -13,11 +13,16 @@ from fewshot.arrays import unit
 from fewshot.errors import MissingInput
 from fewshot_plugins._blend import blend_weights
 from fewshot_plugins._holdout import HeldOut, class_folds, hold_out, shot_folds
+from fewshot_plugins.gda import discriminants
 from fewshot_plugins.prototypical import Prototypical, class_means
 from fewshot_plugins.ridge import Ridge
 from fewshot_plugins.zero_shot import phrase_means
 
-VISUAL = ((Prototypical(), 0.7), (Ridge(scale=1.0), 0.7))  # members and their prior weights
+VISUAL: tuple[tuple[Callable[[Task], LinearHead], float], ...] = (  # members and their shares of the prior weight
+    (Prototypical().fit, 0.0),
+    (Ridge(scale=1.0).fit, 0.6),
+    (lambda task: LinearHead(*discriminants(task, shrink=0.5)), 0.4),
+)
 WEAK = 2.0  # pull on a single weight, in examples: it only has to keep tiny tasks in bounds
 FEW = 3.0  # below so many shots a fold leaves heads too unlike the whole to take their scale from
 
@@ -42,9 +47,9 @@ class Auto(Strategy):
     out and refits the members on the rest; s_m is the spread of a member's held-out logits (at one or two shots: of
     its logits on classes left out), and w >= 0 minimises sum_i CE(held-out logits of i) + pull/2 |w - w0|^2;
     then all w are multiplied by the one factor that minimises the same, so that probabilities are calibrated.
-    At one shot nothing can be left out and judged, so w = w0: fixed for the visual members, and for the text
-    `trust` / shots times the weight that it would get alone, which the examples do tell. So phrases that say nothing
-    about these images get nothing. A class without examples is judged by its phrases; its visual score is the mean of
+    At one shot nothing can be left out and judged, so w = w0 (`share_out`): the visual weight is assumed, the text's
+    follows from the weight that it would get alone, which the examples do tell. So phrases that say nothing about
+    these images get nothing. A class without examples is judged by its phrases; its visual score is the mean of
     those of the others. Defaults were set on the training splits of four data sets, so that no one of them decides.
     """
 
@@ -53,7 +58,8 @@ class Auto(Strategy):
     unseen = True
     paper = "stacked generalisation: Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1; weights from held-out examples"
     pull: float = option(30.0, "strength of the prior weights, in held-out examples", min=0.0)
-    trust: float = option(0.5, "prior weight of the text at one shot, relative to its weight alone", min=0.0)
+    visual: float = option(1.4, "assumed weight of the visual members alone, at one shot", min=0.0)
+    overlap: float = option(0.3, "assumed correlation between the errors of text and examples", min=0.0, max=0.9)
     folds: int = option(5, "how many times examples are left out, at most; fewer when there are fewer shots", min=2)
 
     def fit(self, task: Task) -> LinearHead:
@@ -79,10 +85,10 @@ class Auto(Strategy):
         prior = prior.expand(*task.batch_shape, -1)  # [*B, M]
         scale = spread.clamp_min(1e-9)[..., None, None, :]  # [*B, 1, 1, M]
         if len(heads) > len(VISUAL):
-            text = heads[0].logits(task.support).unsqueeze(-1) / scale[..., :1]  # [*B, S, C, 1]
+            text = heads[0].logits(held.query).unsqueeze(-1) / scale[..., :1]  # [*B, N, C, 1]
             text = text.masked_fill(~task.seen()[..., None, :, None], -torch.inf)
-            alone = blend_weights(text, task.labels, torch.ones_like(prior[..., :1]), WEAK)  # [*B, 1]
-            prior = torch.cat([self.trust * alone / shots(task).unsqueeze(-1), prior], -1)
+            alone = blend_weights(text, held.labels, torch.ones_like(prior[..., :1]), WEAK)  # [*B, 1]
+            prior = torch.cat(self.share_out(alone, shots(task).unsqueeze(-1), prior), -1)
         logits = (held.logits / scale).masked_fill(~held.columns.unsqueeze(-1), -torch.inf)
         judged = torch.where(held.judged(), held.labels, -1)  # [*B, N]
         weights = blend_weights(logits, judged, prior, self.pull)  # [*B, M]
@@ -91,11 +97,24 @@ class Auto(Strategy):
         blended = blended.masked_fill(~held.columns.unsqueeze(-1), -torch.inf)
         return weights * blend_weights(blended, judged, torch.ones_like(weights[..., :1]), WEAK)
 
+    def share_out(self, alone: Tensor, count: Tensor, visual: Tensor) -> tuple[Tensor, Tensor]:
+        """Prior weights of text and visual members, from the text's weight alone.  [*B, 1] x 2 -> [*B, 1], [*B, M]
+
+        Of two scores with unit spread that set the right class apart by a and d, and whose errors correlate by r, the
+        best linear blend has the weights (a - r d) / (1 - r^2) and (d - r a) / (1 - r^2): linear discriminant
+        analysis. a is what the text would get alone; d is assumed to be `visual` at one shot and to grow with the
+        fourth root of the shots. The text's part is divided by the shots, since in the folds, where each class
+        lacks an example, it looks better than it is on the whole.
+        """
+        strength, r = self.visual * count**0.25, self.overlap
+        text = (alone - r * strength).clamp_min(0) / (1 - r * r) / count  # [*B, 1]
+        return text, visual * (strength - r * alone).clamp_min(0.1 * strength) / (1 - r * r)
+
 
 def members(task: Task) -> list[LinearHead]:
     """Fit the members: the text first, where there is text."""
     text = [centred_text(task)] if task.text.shape[-2] else []
-    return text + [strategy.fit(task) for strategy, _ in VISUAL]
+    return text + [member(task) for member, _ in VISUAL]
 
 
 def shots(task: Task) -> Tensor:

@@ -36,7 +36,8 @@ class LocalHead:
                 label = int(hot.argmax())
                 nearest = (asked @ example.mT - moved).amax(-1)  # [Q, P]
                 best[..., label] = torch.maximum(best[..., label], nearest)
-        return self.temperature * (share.unsqueeze(-1) * best).sum(-2)  # [Q, C]
+        scores: Tensor = (share.unsqueeze(-1) * best).sum(-2)  # [Q, C]
+        return self.temperature * scores
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Dn4(Strategy):
 
 def descriptors(x: Tensor, side: int) -> Tensor:
     """Take embeddings apart into places.  [n, D] -> [n, P, K]"""
-    return x.unflatten(-1, (x.shape[-1] // side**2, side**2)).mT
+    return x.reshape(*x.shape[:-1], x.shape[-1] // side**2, side**2).mT
 
 
 def squared_distances(side: int, like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
 from fewshot_plugins._descent import MOMENTUM, batches, cross_entropy_slope
+from fewshot_plugins._spectrum import symmetric_eigen
 from fewshot_plugins.prototypical import class_means
 from fewshot_plugins.zero_shot import phrase_means
 
@@ -63,7 +64,7 @@ def rates(task: Task, text: Tensor) -> tuple[Tensor, Tensor]:
     real = (task.labels >= 0).to(task.dtype).unsqueeze(-1)  # [*B, S, 1]
     x, count = task.support * real, real.sum((-2, -1))  # [*B, S, D], [*B]
     gram = x @ x.mT if x.shape[-2] < x.shape[-1] else x.mT @ x
-    top = torch.linalg.eigvalsh(gram)[..., -1]  # [*B]
+    top = symmetric_eigen(gram)[0][..., -1]  # [*B]
     along = (x @ text.mT).square().sum(-2).amax(-1)  # [*B]
     return 4 * count / top.clamp_min(1e-9), count / (4 * along).clamp_min(1e-9)
 

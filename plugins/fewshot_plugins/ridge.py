@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
 from fewshot_plugins._loo import best_scale, repeated
+from fewshot_plugins._spectrum import symmetric_eigen
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # tried by leave-one-out; embeddings have length 1
 DEFAULT_PENALTY = 0.1
@@ -39,7 +40,7 @@ def principal(task: Task) -> Principal:
     target_mean = hot.sum(-2, keepdim=True) / n  # [*B, 1, C]
     x, y = real * (task.support - mean), real * (hot - target_mean)  # [*B, S, D], [*B, S, C]
     wide = x.shape[-2] <= x.shape[-1]
-    energy, vectors = torch.linalg.eigh(x @ x.mT if wide else x.mT @ x)  # [*B, R], [*B, R, R]
+    energy, vectors = symmetric_eigen(x @ x.mT if wide else x.mT @ x)  # [*B, R], [*B, R, R]
     energy = energy.clamp_min(0)
     z = vectors * energy.sqrt().unsqueeze(-2) if wide else x @ vectors  # [*B, S, R]
     dual, axes = (vectors.mT @ y, x.mT @ vectors) if wide else (z.mT @ y, vectors)

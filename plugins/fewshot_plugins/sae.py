@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
 from fewshot_plugins._signatures import from_row_space, row_space, standardise
+from fewshot_plugins._spectrum import symmetric_eigen
 from fewshot_plugins._stacking import GAMMA_HELP, stack
 
 
@@ -20,8 +21,8 @@ def sylvester(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     With a = U diag(p) U' and b = V diag(q) V', (U' w V)_ij = (U' c V)_ij / (p_i + q_j); where p_i + q_j is 0 any value
     solves, and 0 gives the solution of least norm.
     """
-    p, left = torch.linalg.eigh(a)  # [*B, A], [*B, A, A]
-    q, right = torch.linalg.eigh(b)  # [*B, R], [*B, R, R]
+    p, left = symmetric_eigen(a)  # [*B, A], [*B, A, A]
+    q, right = symmetric_eigen(b)  # [*B, R], [*B, R, R]
     total = p.unsqueeze(-1) + q.unsqueeze(-2)  # [*B, A, R]
     tiny = total.amax((-2, -1), keepdim=True) * torch.finfo(c.dtype).eps * max(total.shape[-2:])
     turned = left.mT @ c @ right  # [*B, A, R]

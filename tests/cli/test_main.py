@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -83,3 +84,37 @@ def test_a_taken_name_stops_the_program_in_one_line(
         main(["--version"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: strategy 'x' is registered by both plugin 'a' and plugin 'b'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["classfy", "x"], ["unknown command 'classfy'", "Did you mean 'classify'?"]),
+        (["--nope"], ["--nope", "See: cli -h"]),
+        (["query", "index", "text", "--top", "0"], ["'--top'", "See: cli query -h"]),
+        (["index", "build", "folder"], ["Missing option '--out'. See: cli index build -h"]),
+        (["index", "nope"], ["No such command 'nope'. See: cli index -h"]),
+    ],
+)
+def test_wrong_words_get_one_line(words: list[str], parts: list[str]) -> None:
+    done = CliRunner().invoke(cli, words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert all(part in done.stderr for part in parts)
+
+
+def test_a_group_without_a_command_shows_its_help() -> None:
+    done = CliRunner().invoke(cli, ["index"])
+    assert done.exit_code == 2
+    assert "Commands:" in done.stderr
+
+
+def test_a_full_disk_gets_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with open("/dev/full", "w") as full:
+        code = "from fewshot.cli import main; main(['plugins', '--json'])"
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "error: output: No space left on device; free some space, or choose another place\n"

@@ -5,9 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins._holdout import hold_out, shot_folds
-from fewshot_plugins.auto import VISUAL, Auto, centred_text, members
-from fewshot_plugins.zero_shot import ZeroShot
 from scipy.optimize import minimize
 
 from fewshot import LinearHead, make_task
@@ -16,6 +13,9 @@ from fewshot.errors import MissingInput
 from fewshot.strategy import fit
 from fewshot.task import without
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins._holdout import hold_out, shot_folds
+from fewshot_plugins.auto import VISUAL, Auto, centred_text, members
+from fewshot_plugins.zero_shot import ZeroShot
 
 BOTH = ("support", "text")
 
@@ -32,7 +32,7 @@ def log_loss(z, w, label):
 
 def test_is_the_blend_of_its_docstring():
     task = toy_task(BOTH, shots=4, classes=5, dim=12, noise=2.0)
-    strategy = Auto(pull=3.0, trust=0.4)
+    strategy = Auto(pull=3.0, visual=1.2, overlap=0.25)
     held = hold_out(members, task, shot_folds(task, 5))
     scale = held.spread().numpy()
     held_z, held_y = held.logits.numpy() / scale, held.labels.numpy()
@@ -42,7 +42,10 @@ def test_is_the_blend_of_its_docstring():
         return sum(log_loss(z, w, y) for z, y in zip(text, task.labels.numpy(), strict=True)) + (w[0] - 1) ** 2
 
     text_weight = minimize(alone, [1.0], bounds=[(0, None)]).x[0]
-    prior = np.array([0.4 * text_weight / 4, *[weight for _, weight in VISUAL]])
+    seen_apart = 1.2 * 4**0.25  # four shots
+    prior_text = max(0.0, text_weight - 0.25 * seen_apart) / (1 - 0.25**2) / 4
+    prior_visual = max(0.1 * seen_apart, seen_apart - 0.25 * text_weight) / (1 - 0.25**2)
+    prior = np.array([prior_text, *[prior_visual * share for _, share in VISUAL]])
 
     def together(w):
         return sum(log_loss(z, w, y) for z, y in zip(held_z, held_y, strict=True)) + 1.5 * ((w - prior) ** 2).sum()

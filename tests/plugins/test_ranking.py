@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from attribute_tasks import attribute_task, z_scores
+from fewshot.strategy import fit
+from fewshot_plugins import _ranking
 from fewshot_plugins.ale import ALE
 from fewshot_plugins.devise import DeViSE
-
-from fewshot.strategy import fit
 
 METHODS = {
     "devise": DeViSE(margin=0.1, rate=0.05, epochs=7, scale=1.0, gamma=0.0),
@@ -81,3 +82,16 @@ def test_odd_tasks_stay_finite():
     for odd in (constant, single, lonely):
         for strategy in (DeViSE(epochs=9), ALE(epochs=9), ALE(violators="max", epochs=9)):
             assert fit(strategy, odd).logits(query).isfinite().all()
+
+
+def test_shares_of_a_large_support_hold_every_example_once_whatever_their_order(monkeypatch):
+    monkeypatch.setattr(_ranking, "BATCH", 8)
+    task, query, _ = attribute_task(dim=12)  # 30 examples, so 4 shares
+    shares = _ranking._shares(task, task.support)
+    rows = torch.cat([z for z, _, _ in shares])
+    assert [len(z) for z, _, _ in shares] == [8, 8, 7, 7]
+    assert sorted(rows.tolist()) == sorted(task.support.tolist())
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
+    mixed = replace(task, support=task.support[order], labels=task.labels[order])
+    strategy = DeViSE(epochs=9, gamma=0.0)
+    torch.testing.assert_close(fit(strategy, mixed).logits(query), fit(strategy, task).logits(query))
