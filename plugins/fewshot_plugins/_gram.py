@@ -108,3 +108,9 @@ def _spread(pair: Tensor, split: list[int]) -> Tensor:
     """Repeat the first of two rows for each support row and the second for each item.  [*B, 2, m] -> [*B, n, m]"""
     parts = [x.unsqueeze(-2).expand(*x.shape[:-1], count, -1) for x, count in zip(pair.unbind(-2), split, strict=True)]
     return torch.cat(parts, -2)
+
+
+def mean_rows(x: Tensor) -> Tensor:
+    """Mean over the rows, as a product, which is several times faster than a reduction.  [*B, n, D] -> [*B, D]"""
+    share = x.new_full((*x.shape[:-2], 1, x.shape[-2]), 1 / x.shape[-2])  # [*B, 1, n]
+    return (share @ x).squeeze(-2)

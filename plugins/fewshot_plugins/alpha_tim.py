@@ -19,6 +19,9 @@ class AlphaTim(Strategy):
     H_a(p) = (1 - sum_k p_k^a) / (a - 1), which tends to Shannon's as a tends to 1, minimise by Adam from the means
 
         CE(S) - H_a(m) + mean_Q H_a(p_i)
+
+    The paper tunes a (2 to 7) on validation classes; 2 was better than 5 on even and mildly skewed items of four sets of
+    pictures (72.7 and 69.1 %, the class means 70.5 %), 5 where two classes of five to ten held all items.
     """
 
     name = "alpha_tim"

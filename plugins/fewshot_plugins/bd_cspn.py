@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
+from fewshot_plugins._gram import mean_rows
 from fewshot_plugins._guard import SPREAD, AdaptedHead, choose, usable
 from fewshot_plugins.prototypical import class_means
 
@@ -18,7 +19,7 @@ def shift(task: Task) -> Tensor:
     """Cross-class bias xi: the mean of the support minus that of the unlabelled items.  -> [*B, D]"""
     valid = (task.labels >= 0).to(task.dtype)  # [*B, S]
     mean = (valid.unsqueeze(-2) @ task.support).squeeze(-2) / valid.sum(-1, keepdim=True)  # [*B, D]
-    return mean - task.unlabeled.mean(-2)
+    return mean - mean_rows(task.unlabeled)
 
 
 def rectify(task: Task, mean: Tensor, xi: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot.arrays import TINY, unit
-from fewshot_plugins._gram import Span, centred, span
+from fewshot_plugins._gram import Span, centred, mean_rows, span
 from fewshot_plugins._guard import EVENNESS, SPREAD, choose, usable
 from fewshot_plugins._sinkhorn import balance
 
@@ -95,7 +95,7 @@ class PtMap(Strategy):
         mean = space.prototypes(space.means)  # [*B, C, D]
         plain = space.scores(space.means)[..., support.shape[-2] :].mT  # [*B, U, C]
         used = usable(self.name, (plain, SPREAD), (space.settle(), EVENNESS), per_class=2, guard=self.guard)
-        centre = items.mean(-2) if self.center else torch.zeros_like(items[..., 0, :])  # [*B, D]
+        centre = mean_rows(items) if self.center else torch.zeros_like(items[..., 0, :])  # [*B, D]
         if self.center:
             space = centred(space, mean.mean(-2), centre)
         coeff, potential = transport(space, self.regularisation, self.rate, self.steps)
