@@ -20,8 +20,8 @@ class AlphaTim(Strategy):
 
         CE(S) - H_a(m) + mean_Q H_a(p_i)
 
-    The paper tunes a (2 to 7) on validation classes; 2 was better than 5 on even and mildly skewed items of four sets of
-    pictures (72.7 and 69.1 %, the class means 70.5 %), 5 where two classes of five to ten held all items.
+    The paper tunes a (2 to 7) on validation classes; 2 was better than 5 on even and mildly skewed items of four sets
+    of pictures (72.7 and 69.1 %, the class means 70.5 %), 5 where two classes held all items.
     """
 
     name = "alpha_tim"

@@ -43,6 +43,15 @@ def test_unlabelled_items_get_their_own_assignment_from_the_head() -> None:
     torch.testing.assert_close(fit(strategy, task).logits(task.unlabeled).softmax(-1), wanted, atol=1e-6, rtol=1e-5)
 
 
+def test_the_same_when_asked_one_by_one() -> None:
+    """Asked about all items at once the head reuses their neighbours; asked about one it searches for them."""
+    task = toy_task(INPUTS, noise=1.2, shots=2)
+    head = fit(LaplacianShot(steps=300), task)
+    alone = torch.cat([head.logits(z.unsqueeze(0)) for z in task.unlabeled]).softmax(-1)
+    wanted = literal(task, rectified(task, 10.0)[0], 3, 0.7, 300)
+    torch.testing.assert_close(alone, wanted, atol=1e-6, rtol=1e-5)
+
+
 def test_k_neighbours_are_k() -> None:
     """easyfsl takes the k nearest and drops the first, the item itself: its k = 4 is the paper's k = 3."""
     task = toy_task(INPUTS, noise=1.2, shots=2)
