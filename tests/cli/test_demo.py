@@ -9,14 +9,15 @@ from click.testing import CliRunner
 pytest.importorskip("skimage")
 stats = pytest.importorskip("scipy.stats")
 
-from fewshot.cli import LazyGroup  # noqa: E402
+from fewshot.cli import LazyGroup, cli  # noqa: E402
 from fewshot.registry import COMMAND_GROUP, Registry, load_group  # noqa: E402
 from fewshot_plugins.demo.digits import NAMES, UNSEEN, wilson  # noqa: E402
 from fewshot_plugins.demo.material import ATTRIBUTE_NAMES, PHOTOGRAPHS, digit_attributes, write_photographs  # noqa: E402
 
 
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
-    own = LazyGroup("fewshot")  # not the program's own group, which other tests look at
+    # not the program's own group, which other tests look at, but its settings: a command keeps its first help option
+    own = LazyGroup("fewshot", context_settings=cli.context_settings)
     load_group(Registry(), COMMAND_GROUP, own)
     done = CliRunner().invoke(own, ["demo", "--out", str(tmp_path / "out"), "--encoder", "toy"])
     assert done.exit_code == 0, done.output
