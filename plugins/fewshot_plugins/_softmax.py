@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FLATTEST = 1e-6  # least curvature believed, as a share of its bound
+ENOUGH = 0.3  # a line search ends where the slope is this share of what it was
+TRIES = 8  # steps of a line search, at most
 SMALL_PENALTY = 2e-3  # below it float32 cannot tell the optimum to four digits
 TINY = 1e-30  # keeps 0 / 0 at bay once a task has arrived
 
@@ -45,7 +46,7 @@ class Move:
 
     w: Tensor  # [*B, R, C]
     bias: Tensor  # [*B, 1, C]
-    change: Tensor  # [*B, S, C] of the scores, z w + bias
+    change: Tensor  # [*B, S, C] of the scores, z w + bias; 0 for padding
     slope: Tensor  # [*B, 1, 1] of the objective along it, negative
     gradient: tuple[Tensor, Tensor]  # [*B, R, C] of the weights, [*B, 1, C] of the bias
     square: Tensor  # [*B, 1, 1] of the gradient, in the preconditioner's metric
@@ -60,8 +61,7 @@ def softmax_regression(
     not penalised. This is scikit-learn's LogisticRegression with C = 1 / penalty.
 
     Nonlinear conjugate gradients (Polak-Ribiere) with Boehning's bound as preconditioner: no Hessian of the loss
-    exceeds x'x / 2 for each class, and with x centred the intercept separates from it. Step lengths come from the
-    curvature along the direction; one that would go up falls back to the bound's, which cannot. A task stops when
+    exceeds x'x / 2 for each class, and with x centred the intercept separates from it. A task stops when
     |gradient|^2 / (2 penalty), the duality gap while the residuals sum to 0, together with a like term for the
     intercept, is below `tolerance` of the objective; when steps lower the objective by rounding only; or after
     `max_iter` steps. Tasks of a batch stop on their own, so a batch gives what a loop gives.
@@ -146,34 +146,48 @@ def _conjugate(problem: Problem, g: Tensor, g_bias: Tensor, old: Move | None) ->
     q, q_bias = problem.inverse @ g, 2 / problem.n * g_bias  # [*B, R, C], [*B, 1, C]
     square = _dot(g, q) + _dot(g_bias, q_bias)
     if old is None:
-        return Move(-q, -q_bias, -(problem.z @ q + q_bias), -square, (g, g_bias), square)
+        return Move(-q, -q_bias, -(problem.z @ q + problem.real * q_bias), -square, (g, g_bias), square)
     mixed = _dot(old.gradient[0], q) + _dot(old.gradient[1], q_bias)
     beta = ((square - mixed) / old.square.clamp_min(TINY)).clamp_min(0)
     uphill = _dot(g, old.w) + _dot(g_bias, old.bias)
     beta = torch.where(beta * uphill < square, beta, torch.zeros_like(beta))
     w, bias = beta * old.w - q, beta * old.bias - q_bias
-    change = beta * old.change - (problem.z @ q + q_bias)  # [*B, S, C]
+    change = beta * old.change - (problem.z @ q + problem.real * q_bias)  # [*B, S, C]
     return Move(w, bias, change, beta * uphill - square, (g, g_bias), square)
 
 
 def _advance(problem: Problem, here: Point, move: Move, active: Tensor) -> Point:
-    """Go along a direction as far as the curvature says, or as the bound on it says if that would go up."""
-    weighted = here.p * move.change  # [*B, S, C]
-    mean = weighted.sum(-1, keepdim=True)  # [*B, S, 1]
-    ridge = problem.penalty * _square(move.w)
-    bound = _square(problem.real * move.change) / 2 + ridge  # of the second derivative along the direction, everywhere
-    bend = _dot(problem.real * weighted, move.change - mean) + ridge  # the second derivative, here
-    bend = torch.maximum(bend, FLATTEST * bound).clamp_min(TINY)
+    """Go along a direction to where the slope is a small part of what it is here: Newton's method in a bracket."""
+    along, size = _dot(here.w, move.w), _square(move.w)  # w . d, |d|^2
+    zero = torch.zeros_like(move.slope)
+    low, high = zero, zero + torch.inf  # the slope is negative at `low`, positive at `high`
+    bend = _bend(problem, here.p, move, size)
     gain = move.slope.square() / bend  # twice what the step should lower the objective by
-    useful = active & (gain > 1e-3 * torch.finfo(gain.dtype).eps * here.loss)  # else rounding leads astray
+    open_ = active & (gain > 1e-3 * torch.finfo(gain.dtype).eps * here.loss)  # else rounding leads astray
+    step = torch.where(open_, -move.slope / bend, zero)
+    there = _go(problem, here, move, step)
+    for _ in range(TRIES):
+        slope = _dot(there.p - problem.y, move.change) + problem.penalty * (along + step * size)
+        open_ = open_ & (slope.abs() > ENOUGH * move.slope.abs())
+        if not bool(open_.any()):
+            return there
+        low, high = torch.where(slope < 0, step, low), torch.where(slope < 0, high, step)
+        newton = step - slope / _bend(problem, there.p, move, size)
+        split = torch.where(torch.isinf(high), 4 * step, torch.where(low > 0, (low * high).sqrt(), high / 8))
+        newton = torch.where((newton > low) & (newton < high), newton, split)
+        step = torch.where(open_, newton, step)
+        there = _go(problem, here, move, step)
+    worse = ~(there.loss <= here.loss)
+    return _go(problem, here, move, torch.where(worse, low, step)) if bool(worse.any()) else there
 
-    def go(step: Tensor) -> Point:
-        w, bias = here.w + step * move.w, here.bias + step * move.bias
-        return _point(problem, w, bias, here.scores + step * move.change)
 
-    step = torch.where(useful, -move.slope / bend, torch.zeros_like(bend))
-    there = go(step)
-    worse = useful & ~(there.loss <= here.loss)
-    if not bool(worse.any()):
-        return there
-    return go(torch.where(worse, -move.slope / bound.clamp_min(TINY), step))
+def _go(problem: Problem, here: Point, move: Move, step: Tensor) -> Point:
+    w, bias = here.w + step * move.w, here.bias + step * move.bias
+    return _point(problem, w, bias, here.scores + step * move.change)
+
+
+def _bend(problem: Problem, p: Tensor, move: Move, size: Tensor) -> Tensor:
+    """Second derivative of the objective along a direction.  -> [*B, 1, 1]"""
+    weighted = p * move.change  # [*B, S, C]
+    mean = weighted.sum(-1, keepdim=True)  # [*B, S, 1]
+    return (_dot(weighted, move.change) - _square(mean) + problem.penalty * size).clamp_min(TINY)
