@@ -27,7 +27,7 @@ def objective(weight: np.ndarray, bias: np.ndarray, task: Task, c: float) -> flo
 
 def peer(task: Task, c: float) -> LogisticRegression:
     real = (task.labels >= 0).numpy()
-    model = LogisticRegression(C=c, tol=1e-9, max_iter=10_000)
+    model = LogisticRegression(C=c, tol=1e-8, max_iter=10_000)
     return model.fit(task.support.double().numpy()[real], task.labels.numpy()[real])
 
 
@@ -45,6 +45,15 @@ def test_objective_equals_scikit_learn(dim: int, c: float, dtype: torch.dtype) -
     wanted = peer(task, c)
     best = objective(wanted.coef_, wanted.intercept_, task, c)
     assert objective(*arrays(head), task, c) == pytest.approx(best, rel=1e-4)
+
+
+@pytest.mark.parametrize("c", [1.0, 100.0])
+def test_many_classes_far_from_the_start_have_the_same_objective(c: float) -> None:
+    """The first direction is far too long here: the line search has to find its way back."""
+    task = toy_task(dim=40, classes=60, shots=8, noise=1.0, dtype=torch.float32)
+    wanted = peer(task, c)
+    best = objective(wanted.coef_, wanted.intercept_, task, c)
+    assert objective(*arrays(fit(LinearProbe(c=c), task)), task, c) == pytest.approx(best, rel=1e-4)
 
 
 @pytest.mark.parametrize("dim", [6, 60])
