@@ -20,15 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewshot.bench import Journal, cell_key, draw_from
-from fewshot.classes import spoken
+from fewshot.bench import Journal, cell_key, draw_from, of_splits
 from fewshot.embed_items import embed_items
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.episodes import EpisodeSpec
 from fewshot.errors import DataError
 from fewshot.evaluate import evaluate
 from fewshot.features import Features
-from fewshot.problem import embed_phrases
 from fewshot.provenance import versions
 from fewshot.registry import registry
 from fewshot.report import Result
@@ -61,25 +59,11 @@ def load(name: str, data: Path, cache: Path, encoder: Encoder) -> Features:
     """Embeddings of the items of the splits that are used, and of the names of their classes."""
     source = SOURCES[name]
     items = registry().dataset(source.dataset)().load(data / source.path)
+    items = of_splits(dataclasses.replace(items, phrases={}), [EpisodeSpec(split=source.split)])
     features, notes = embed_items(name, items, encoder, cache=cache, progress=True)
     for note in notes:
         print(note, file=sys.stderr)
-    wanted = np.isin(features.splits, source.split.split(">")) if source.split else np.ones(len(features.x), bool)
-    classes, labels = np.unique(features.labels[wanted], return_inverse=True)
-    names = tuple(features.classes[c] for c in classes)
-    prompts = [[template.replace("{}", spoken(n)) for template in encoder.templates] for n in names]
-    text, weight = embed_phrases(encoder, prompts)
-    return dataclasses.replace(
-        features,
-        x=features.x[torch.from_numpy(wanted)],
-        labels=labels.reshape(-1).astype(np.int64),
-        classes=names,
-        splits=tuple(s for s, w in zip(features.splits, wanted, strict=True) if w) if source.split else (),
-        text=text,
-        text_weight=weight,
-        unseen=None,
-        fixed=(),
-    )
+    return features
 
 
 def draws(strategy: Strategy, source: Source, features: Features, shots: int, most: int) -> int:
@@ -135,8 +119,8 @@ def run(given: argparse.Namespace) -> dict[str, object]:
                     flush=True,
                 )
     return {
-        "command": f"python benchmarks/accuracy.py --data DATA --cache CACHE --encoder {given.encoder} --draws {given.draws} "
-        f"--seed {given.seed} --out OUT",
+        "command": "python benchmarks/accuracy.py --data DATA --cache CACHE "
+        f"--encoder {given.encoder} --draws {given.draws} --seed {given.seed} --out OUT",
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint,
         "device": "cpu",
