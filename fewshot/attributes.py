@@ -13,6 +13,8 @@ from torch import Tensor
 
 from fewshot.errors import DataError
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 @dataclass(frozen=True, slots=True)
 class AttributeTable:
@@ -57,6 +59,8 @@ def read_attributes(path: Path) -> AttributeTable:
         if not row:
             continue
         name = row[0].strip()
+        if not name:
+            raise DataError(f"attributes table {path}, row {number}: the first cell is empty; it must name a class")
         if len(row) != len(header):
             raise DataError(
                 f"attributes table {path}, row {number}: {len(row)} cells, but the header has {len(header)}"
@@ -73,6 +77,6 @@ def _number(cell: str, where: str) -> float:
         value = float(cell)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"attributes table {where}: {cell!r} is not a finite number")
+    if not abs(value) <= LARGEST:
+        raise DataError(f"attributes table {where}: {cell!r} is not a finite number below 3.4e38")
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -113,16 +114,27 @@ def run_suite(
 
 
 def of_splits(items: Items, specs: Sequence[EpisodeSpec]) -> Items:
-    """Keep the items of the splits that the specs name, so that nothing is embedded in vain."""
+    """Keep the items of the splits that the specs name, or the first `each`, so that nothing is embedded in vain."""
+    if items.fixed:
+        return items
+    splits = items.splits or ("",) * len(items.labels)
     named = {split for spec in specs for split in (*spec.split.split(">"), spec.source) if split}
-    if not all(spec.split for spec in specs) or items.fixed or not named <= set(items.splits):
-        return items  # all are wanted, or a wrong name is reported when episodes are drawn
-    kept = [i for i, split in enumerate(items.splits) if split in named]
+    if not all(spec.split for spec in specs) or not named <= set(splits):
+        named = set(splits)  # all are wanted, or a wrong name is reported when episodes are drawn
+    most = max(spec.each for spec in specs) if all(spec.each for spec in specs) else len(splits)
+    met: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for i, group in enumerate(zip(splits, items.labels, strict=True)):
+        if group[0] in named and met[group] < most:
+            kept.append(i)
+            met[group] += 1
+    if len(kept) == len(splits):
+        return items
     return dataclasses.replace(
         items,
         sources=tuple(items.sources[i] for i in kept) if items.sources else (),
         labels=tuple(items.labels[i] for i in kept),
-        splits=tuple(items.splits[i] for i in kept),
+        splits=tuple(items.splits[i] for i in kept) if items.splits else (),
         features=None if items.features is None else items.features[kept],
         text=None if items.text is None else _text_of(items, kept),
     )

@@ -173,6 +173,8 @@ def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> 
     total = 0
     with store.writing() as database:
         for target in dict.fromkeys(targets):
+            if not target:  # as from "$UNSET"; it would be the whole current folder
+                raise DataError("an empty PATH names nothing; nothing was removed")
             path = os.path.abspath(target)
             count = database.execute(DELETE, (path,)).rowcount
             count += database.execute("DELETE FROM files WHERE path >= ? AND path < ?", _beneath(path)).rowcount
@@ -241,8 +243,11 @@ def _list_files(store: Store, tops: Sequence[str], label: str | None) -> Iterato
 
 def _row(file: Found, label: str | None) -> tuple[str, int, int, str | None]:
     # A name that is not Unicode cannot be stored; written with escapes it will be listed as one that cannot be read.
-    path = file.path if file.path.isascii() else os.fsencode(file.path).decode("utf-8", "backslashreplace")
-    return path, file.size, file.mtime_ns, label or file.label
+    return _storable(file.path), file.size, file.mtime_ns, label or (file.label and _storable(file.label))
+
+
+def _storable(name: str) -> str:
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _drop_gone(store: Store, tops: Sequence[str]) -> int:

@@ -39,12 +39,25 @@ def spoken(name: str) -> str:
     return " ".join(name.replace("_", " ").split())
 
 
+def check_text(text: str, what: str) -> None:
+    """Refuse a text that no encoder can read, since it holds bytes that are not Unicode.
+
+    Raises
+    ------
+    DataError
+        naming the text.
+    """
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise DataError(f"{what}: {text!r} is not Unicode text; save the file, or set the terminal, as UTF-8")
+
+
 def check_templates(templates: Iterable[str]) -> list[str]:
     """Return the templates as a list, or raise DataError for one that has no `{}` for the class name."""
     checked = list(templates)
     for template in checked:
         if "{}" not in template:
             raise DataError(f"template {template!r} has no {{}} where the class name goes, as in 'a photo of a {{}}'")
+        check_text(template, "template")
     return checked
 
 
@@ -63,7 +76,9 @@ def class_list(classes: str | Path | Sequence[str] | Mapping[str, str | Sequence
     if isinstance(classes, str):
         return _checked([(name, ()) for name in classes.split(",") if name.strip()], "the class list")
     if isinstance(classes, Mapping):
-        return _checked([(name, _phrases(value, name)) for name, value in classes.items()], "the class list")
+        return _checked(
+            [(name, _phrases(value, name, "the class list")) for name, value in classes.items()], "the class list"
+        )
     return _checked([(name, ()) for name in classes], "the class list")
 
 
@@ -85,7 +100,7 @@ def read_classes(path: Path) -> ClassList:
     kind = path.suffix.lower()
     try:
         if kind == ".json":
-            pairs = _from_object(json.loads(text), path)
+            pairs = _from_object(json.loads(text, object_pairs_hook=lambda rows: _once(rows, path)), path)
         elif kind == ".toml":
             content = tomllib.loads(text)
             pairs = _from_object(content.get("classes", content), path)
@@ -94,6 +109,10 @@ def read_classes(path: Path) -> ClassList:
         else:
             lines = (line.strip() for line in text.splitlines())
             pairs = [(line, ()) for line in lines if line and not line.startswith("#")]
+    except RecursionError as error:
+        raise DataError(
+            f"classes file {path} is nested too deep; it must hold class names and their phrases"
+        ) from error
     except (json.JSONDecodeError, tomllib.TOMLDecodeError, csv.Error) as error:
         raise DataError(f"classes file {path} is not valid {kind[1:].upper()}: {error}") from error
     return _checked(pairs, f"classes file {path}")
@@ -101,10 +120,18 @@ def read_classes(path: Path) -> ClassList:
 
 def _from_object(content: object, path: Path) -> list[tuple[str, tuple[str, ...]]]:
     if isinstance(content, dict):
-        return [(str(name), _phrases(value, str(name))) for name, value in content.items()]
+        return [(str(name), _phrases(value, str(name), f"classes file {path}")) for name, value in content.items()]
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return [(name, ()) for name in content]
     raise DataError(f"classes file {path} must hold a list of names, or an object from class to phrases")
+
+
+def _once(rows: list[tuple[str, object]], path: Path) -> dict[str, object]:
+    """Make an object of a JSON file's rows, of which a plain dict would keep only the last of each name."""
+    names = [name for name, _ in rows]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"classes file {path} names {twice[0]!r} twice")
+    return dict(rows)
 
 
 def _from_rows(rows: list[list[str]]) -> list[tuple[str, tuple[str, ...]]]:
@@ -117,10 +144,10 @@ def _from_rows(rows: list[list[str]]) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, tuple(found)) for name, found in phrases.items()]
 
 
-def _phrases(value: object, name: str) -> tuple[str, ...]:
+def _phrases(value: object, name: str, what: str) -> tuple[str, ...]:
     phrases = (value,) if isinstance(value, str) else value
     if not isinstance(phrases, list | tuple) or not all(isinstance(p, str) and p.strip() for p in phrases):
-        raise DataError(f"class {name!r} wants a phrase or a list of phrases, got {value!r}")
+        raise DataError(f"{what}: class {name!r} wants a phrase or a list of phrases, got {value!r}")
     return tuple(phrases)
 
 
@@ -129,6 +156,10 @@ def _checked(pairs: Sequence[tuple[str, tuple[str, ...]]], what: str) -> ClassLi
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{what} names {twice[0]!r} twice")
+    if "" in names:
+        raise DataError(f"{what} holds a class without a name; give it one")
+    for text in (text for name, (_, phrases) in zip(names, pairs, strict=True) for text in (name, *phrases)):
+        check_text(text, what)
     if len(names) < 2:
         raise DataError(f"{what} names {len(names)} class{'' if len(names) == 1 else 'es'}; give at least two")
     return ClassList(tuple(names), tuple(phrases for _, phrases in pairs))

@@ -83,11 +83,11 @@ def draw(
 def _pools(spec: EpisodeSpec, labels: Ints, splits: Sequence[str], count: int) -> tuple[Pool, Pool]:
     """Support and query pools; one and the same object when both sides share their items."""
     support_split, apart, query_split = spec.split.partition(">")
-    support = _pool(labels, splits, support_split, count)
-    return support, _pool(labels, splits, query_split, count) if apart else support
+    support = _pool(labels, splits, support_split, count, spec.each)
+    return support, _pool(labels, splits, query_split, count, spec.each) if apart else support
 
 
-def _pool(labels: Ints, splits: Sequence[str], split: str, count: int) -> Pool:
+def _pool(labels: Ints, splits: Sequence[str], split: str, count: int, each: int) -> Pool:
     rows = np.arange(len(labels))
     if split:
         if split not in splits:
@@ -95,6 +95,9 @@ def _pool(labels: Ints, splits: Sequence[str], split: str, count: int) -> Pool:
         rows = np.flatnonzero(np.asarray(splits) == split)
     rows = rows[labels[rows].argsort(kind="stable")]
     size = np.bincount(labels[rows], minlength=count)
+    if each:
+        rank = np.arange(len(rows)) - np.repeat(size.cumsum() - size, size)  # place of each row within its class
+        rows, size = rows[rank < each], np.minimum(size, each)
     return Pool(rows, np.concatenate([[0], size.cumsum()[:-1]]), size)
 
 

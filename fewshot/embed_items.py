@@ -17,7 +17,7 @@ from torch import Tensor
 from fewshot.arrays import to_numpy, to_tensor
 from fewshot.classes import ClassList
 from fewshot.datasets import ImageSource, Items
-from fewshot.embedding import embed_images
+from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError, ImageError
 from fewshot.features import Features, make_features
@@ -76,7 +76,7 @@ def _embed(
         if known is not None:
             return known[0], known[1], known[2]
     found = embed_images(encoder, sources, progress=progress)
-    notes = [f"{name}: skipped {str(s.source)[:80]}: {s.reason}" for s in found.skipped]
+    notes = [f"{name}: skipped {_title(s)}: {s.reason}" for s in found.skipped]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
@@ -129,6 +129,11 @@ def class_text(encoder: Encoder, classes: Sequence[str], items: Items) -> tuple[
     """Embed each class's phrases, or its name in the encoder's templates.  -> [C, P, D], [C, P]"""
     listed = ClassList(tuple(classes), tuple(items.phrases.get(c, ()) for c in classes))
     return embed_phrases(encoder, listed.prompts(None, encoder.templates))
+
+
+def _title(skip: Skipped) -> str:
+    """Name a picture that could not be read."""
+    return str(skip.source) if isinstance(skip.source, str | Path) else f"picture {skip.position}"
 
 
 def _moved(name: str, items: Items, kept: list[int]) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:

@@ -45,13 +45,22 @@ class EpisodeSpec:
     split: str = ""  # where items come from: "" everywhere, "test" one split, "train>test" support and queries apart
     source: str = ""  # split that transfer strategies get as their source domain
     fixed: bool = False  # the data's own episodes instead of drawn ones, e.g. Omniglot's one-shot challenge
+    each: int = 0  # use only the first so many items of each class and split, to embed less; 0 is all
     first: bool = False  # support is the first items of each class in the data's order, as fixed splits want
 
     def __post_init__(self) -> None:
         """Check every value."""
         _check_range("way", self.way, 2, zero=True)
         _check_range("shot", self.shot, 0)
-        for name, low in (("query", 0), ("episodes", 1), ("seed", 0), ("unlabeled", 0), ("unknown", 0), ("unseen", 0)):
+        for name, low in (
+            ("query", 0),
+            ("episodes", 1),
+            ("seed", 0),
+            ("unlabeled", 0),
+            ("unknown", 0),
+            ("unseen", 0),
+            ("each", 0),
+        ):
             if getattr(self, name) < low:
                 raise InvalidOption(f"{name} must be at least {low}, got {getattr(self, name)}")
         if self.marginal not in MARGINALS:

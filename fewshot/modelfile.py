@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewshot.encoders.weights import state_sha256
 from fewshot.errors import FormatError, OutputError, OutputExists
 
 FORMAT = "fewshot-classifier"
@@ -62,9 +63,10 @@ def write_model(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, An
     """
     from safetensors.torch import save_file
 
-    header = {"format": FORMAT, "version": str(VERSION), "meta": json.dumps(meta)}
+    own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    header = {"format": FORMAT, "version": str(VERSION), "meta": json.dumps(meta), "sha256": state_sha256(own)}
     with replacing(path, overwrite) as temporary:
-        save_file({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, temporary, header)
+        save_file(own, temporary, header)
 
 
 def read_model(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -91,6 +93,8 @@ def read_model(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dic
         raise FormatError(
             f"{path} has model format {header.get('version')}, this program reads {VERSION}; use a matching version"
         )
+    if header.get("sha256") != state_sha256(tensors):
+        raise FormatError(f"{path} is damaged: its tensors are not those that were saved; fit again")
     try:
         meta = json.loads(header["meta"])
     except (KeyError, ValueError, RecursionError) as error:

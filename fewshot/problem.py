@@ -115,6 +115,9 @@ def build_problem(
     """
     if support is None and classes is None and attributes is None:
         raise MissingInput("nothing to go by: give examples (--support), class names (--classes) or --attributes")
+    if strategy:
+        held = {"support": support, "text": classes, "attributes": attributes, "unlabeled": unlabeled, "source": source}
+        _check_given(strategy, held)
     table = read_attributes(Path(attributes)) if isinstance(attributes, str | Path) else attributes
     listed = class_list(classes) if classes is not None else None
     examples, names = (None, []) if support is None else embed_labelled(encoder, support, labels, progress)
@@ -146,6 +149,13 @@ def build_problem(
     )
     skipped = tuple(skip for part in (examples, others, far) if part for skip in part.skipped)
     return Problem(task, order, examples.names if examples else (), skipped)
+
+
+def _check_given(strategy: Strategy, held: Mapping[str, object]) -> None:
+    """Refuse a strategy that lacks an input before anything is embedded, which may take minutes."""
+    for need in sorted(strategy.needs):
+        if held[need] is None:
+            raise MissingInput(f"strategy {strategy.name!r} needs {NEEDS[need]}")
 
 
 def default_strategy(task: Task) -> str:

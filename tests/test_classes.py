@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.attributes import read_attributes
-from fewshot.classes import ClassList, class_list
+from fewshot.classes import ClassList, check_templates, class_list
 from fewshot.errors import DataError
 
 
@@ -83,6 +83,8 @@ def test_attribute_table(tmp_path: Path) -> None:
         ("class,a\nx,1\ny,nan\n", "not a finite number"),
         ("class,a\nx,1\nx,2\n", "row 3: class 'x' stands twice"),
         ("class,a\nx,1,2\n", "row 2: 3 cells, but the header has 2"),
+        ("class,a\nx,1\ny,1e39\n", "row 3, column 'a'"),
+        ("class,a\n,1\nx,2\n", "row 2: the first cell is empty"),
         ("class\nx\n", "wants a header"),
         ("", "wants a header"),
     ],
@@ -91,3 +93,26 @@ def test_bad_attribute_tables(content: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(content)
     with pytest.raises(DataError, match=text):
         read_attributes(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("c.json", "[" * 100_000, "c.json is nested too deep"),
+        ("c.json", '{"a": "x", "a": "y", "b": "z"}', "c.json names 'a' twice"),
+        ("c.json", '{"": "x", "b": "z"}', "c.json holds a class without a name"),
+        ("c.json", '["\\ud800", "b"]', "c.json: .* is not Unicode text"),
+        ("c.json", '{"a": [""], "b": "z"}', "c.json: class 'a' wants a phrase"),
+    ],
+)
+def test_odd_classes_files_are_refused_by_name(name: str, content: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=text):
+        class_list(tmp_path / name)
+
+
+def test_words_that_are_no_text_are_refused() -> None:
+    with pytest.raises(DataError, match="not Unicode text"):
+        class_list("caf\udce9,b")
+    with pytest.raises(DataError, match="not Unicode text"):
+        check_templates(["a \udce9 {}"])

@@ -1,17 +1,19 @@
 """Classifier: every kind of input, fusing, saving and loading, and what it refuses."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from colours import colour_folders, colour_picture
-from fewshot.store import Store
 
+from colours import colour_folders, colour_picture
 from fewshot import Classifier
 from fewshot.datasets import Items
 from fewshot.errors import DataError, FewshotError, FingerprintMismatch, FormatError, InvalidTask, MissingInput
+from fewshot.modelfile import read_model, write_model
+from fewshot.store import Store
 
 COLOURS = ("blue", "green", "red")
 
@@ -236,3 +238,40 @@ def test_no_pictures_to_classify(fitted: Classifier, tmp_path: Path) -> None:
         fitted.predict(tmp_path)
     with pytest.raises(DataError, match="no pictures given"):
         fitted.predict([])
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"classes": []}, "names 0 classes"),
+        ({"classes": ["a", "b", "c", "d"]}, "names 4 classes"),
+        ({"classes": ["a", "a", "a"]}, "damaged"),
+        ({"options": None}, "damaged"),
+        ({"options": [1]}, "damaged"),
+    ],
+)
+def test_models_with_a_garbled_header(change: dict[str, object], text: str, fitted: Classifier, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "m")
+    tensors, meta = read_model(tmp_path / "m", torch.device("cpu"))
+    write_model(tmp_path / "bad", tensors, {**meta, **change})
+    with pytest.raises(FormatError, match=text):
+        Classifier.load(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda t: t[..., :-1], "do not fit|names 3 classes"),
+        (lambda t: t.long(), "do not fit"),
+        (lambda t: t[None], "do not fit|names 3 classes"),
+        (lambda t: t * torch.nan, "NaN"),
+    ],
+)
+def test_models_with_garbled_tensors(
+    change: Callable[[torch.Tensor], torch.Tensor], text: str, fitted: Classifier, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "m")
+    tensors, meta = read_model(tmp_path / "m", torch.device("cpu"))
+    write_model(tmp_path / "bad", {name: change(tensor) for name, tensor in tensors.items()}, meta)
+    with pytest.raises(FormatError, match=text):
+        Classifier.load(tmp_path / "bad")

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from fewshot.bench import of_splits
+from fewshot.datasets import Items
 from fewshot.drawing import draw
 from fewshot.episodes import PAD, UNKNOWN, EpisodeSpec
 from fewshot.errors import DataError, InvalidOption, UnknownName
@@ -180,3 +182,19 @@ def test_spec_survives_json():
         EpisodeSpec.from_dict({"wya": 5})
     with pytest.raises(InvalidOption, match="query wants int, got '15'"):
         EpisodeSpec.from_dict({"query": "15"})
+
+
+def test_each_limits_a_class_to_its_first_items():
+    labels = np.repeat([1, 0, 2], 7)
+    splits = ["a", "b", "b", "b", "b", "b", "a"] * 3
+    drawn = draw(EpisodeSpec(way=3, shot=1, query=2, episodes=40, each=3, split="b"), labels, splits=splits)
+    wanted = {7 * c + i for c in range(3) for i in (1, 2, 3)}
+    assert {*drawn.support.flat, *drawn.query.flat} == wanted
+    with pytest.raises(DataError, match="has 3 items"):
+        draw(EpisodeSpec(way=3, shot=1, query=3, each=3), labels)
+
+
+def test_only_what_each_allows_is_embedded():
+    items = Items(tuple("abcdefgh"), tuple("xyxyxxxx"))
+    assert of_splits(items, (EpisodeSpec(each=2), EpisodeSpec(each=1))).sources == ("a", "b", "c", "d")
+    assert of_splits(items, (EpisodeSpec(each=2), EpisodeSpec())) is items

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fewshot.encoders.weights import state_sha256
 from fewshot.errors import FormatError, OutputError, OutputExists
 from fewshot.modelfile import read_model, write_model
 
@@ -47,6 +48,15 @@ def test_truncated_file(keep: float, tmp_path: Path) -> None:
         read_model(tmp_path / "m", CPU)
 
 
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", TENSORS, {"classes": ["a", "b"]})
+    content = bytearray((tmp_path / "m").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "m").write_bytes(content)
+    with pytest.raises(FormatError, match="tensors are not those that were saved"):
+        read_model(tmp_path / "m", CPU)
+
+
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="is not there"):
         read_model(tmp_path / "none", CPU)
@@ -57,6 +67,7 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     save_file({"x": torch.ones(1)}, tmp_path / "new", header)
     with pytest.raises(FormatError, match="format 99, this program reads 1"):
         read_model(tmp_path / "new", CPU)
-    save_file({"x": torch.ones(1)}, tmp_path / "bad", {**header, "version": "1", "meta": "{"})
+    saved = {**header, "version": "1", "meta": "{", "sha256": state_sha256({"x": torch.ones(1)})}
+    save_file({"x": torch.ones(1)}, tmp_path / "bad", saved)
     with pytest.raises(FormatError, match="header cannot be read"):
         read_model(tmp_path / "bad", CPU)

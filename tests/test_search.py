@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage import data
 
@@ -154,3 +155,15 @@ def test_thumbnails_are_small_and_upright():
     assert image.size == (96, 192)
     assert image.getpixel((48, 10))[0] > 200
     assert image.getpixel((48, 100))[0] < 50
+
+
+def test_empty_queries_and_queries_that_are_no_text_are_refused(index, encoder):
+    for text, why in (("", "empty query"), ("  ", "empty query"), ("caf\udce9", "not Unicode text")):
+        with pytest.raises(DataError, match=why):
+            query(index, [text], encoder=encoder)
+
+
+def test_asking_for_far_more_than_there_is_costs_nothing(index, encoder):
+    with Searcher(index, encoder=encoder) as searcher:
+        everything = len(searcher.store.entries())
+        assert len(searcher.search(torch.ones(1, encoder.dim), top=10**12)[0]) == everything

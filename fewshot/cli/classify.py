@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot.cli.task_options import learn, task_options
+from fewshot.cli.task_options import given_path, learn, task_options
 from fewshot.errors import DataError, InvalidOption
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @task_options
-@click.option("--model", type=Path, metavar="FILE", help="A classifier saved by `fewshot fit`, instead of the above.")
+@click.option(
+    "--model", type=given_path, metavar="FILE", help="A classifier saved by `fewshot fit`, instead of the above."
+)
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1), help="How many labels to show a picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def classify(paths: tuple[str, ...], model: Path | None, top: int, as_json: bool, **task: Any) -> None:
@@ -29,8 +31,8 @@ def classify(paths: tuple[str, ...], model: Path | None, top: int, as_json: bool
     Learn from class names (--classes), examples (--support), both, or --attributes; or use a saved --model.
     """
     for path in paths:
-        if not Path(path).exists():
-            raise DataError(f"{path} is not there; give pictures, folders, or an index")
+        if not path or not Path(path).exists():
+            raise DataError(f"{path or repr(path)} is not there; give pictures, folders, or an index")
     task["encoder"] = task["encoder"] or _encoder_of_index(paths)
     classifier = _load(model, task) if model else learn(**task)
     from fewshot.inputs import embed_inputs
@@ -38,6 +40,8 @@ def classify(paths: tuple[str, ...], model: Path | None, top: int, as_json: bool
     queries = embed_inputs(classifier.encoder, list(paths), progress=True)
     show(classifier.predict_embedded(queries, top), as_json)
     report_skipped([*classifier.skipped, *queries.skipped])
+    if not queries.names:
+        raise DataError("none of the pictures could be read, so there is nothing to classify")
 
 
 def _load(model: Path, task: dict[str, Any]) -> Any:
@@ -80,4 +84,4 @@ def report_skipped(skipped: Iterable[Skipped]) -> None:
     for skip in listed:
         click.echo(f"skipped {skip.source!s}: {skip.reason}", err=True)
     if listed:
-        click.echo(f"{len(listed)} pictures were skipped", err=True)
+        click.echo(f"pictures skipped: {len(listed)}", err=True)

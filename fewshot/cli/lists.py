@@ -25,7 +25,7 @@ def show_table(rows: list[dict[str, Any]], as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False)
     for column in rows[0]:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")  # names are there to be copied
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     Console(highlight=False, markup=False).print(table)

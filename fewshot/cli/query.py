@@ -60,11 +60,13 @@ def query(
 
 
 def _labels(where: tuple[str, ...]) -> list[str]:
-    from fewshot.errors import unknown
+    from fewshot.errors import InvalidOption, unknown
     from fewshot.options import split_pairs
 
     labels = []
     for pair in where:
+        if "=" not in pair:
+            raise InvalidOption(f"--where wants label=NAME, got {pair!r}")
         for key, value in split_pairs([pair]).items():
             if key != "label":
                 raise unknown("key of --where", key, ["label"])

@@ -15,13 +15,29 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+def given_path(text: str) -> Path:
+    """Refuse an empty path, as from "$UNSET", which would be the current folder."""
+    if not text:
+        raise click.BadParameter("is empty; give a path")
+    return Path(text)
+
+
 OPTIONS = (
     click.option("--classes", metavar="A,B,C", help="Class names, separated by commas."),
-    click.option("--classes-file", type=Path, metavar="FILE", help="Class names or phrases: .txt, .json, .toml, .csv."),
-    click.option("--support", type=Path, metavar="DIR", help="Examples: a folder a class, or a CSV/JSONL table."),
-    click.option("--attributes", type=Path, metavar="CSV", help="What each class is like: a row of numbers a class."),
-    click.option("--unlabeled", type=Path, multiple=True, metavar="PATH", help="Pictures to adapt to, without labels."),
-    click.option("--source", type=Path, metavar="DIR", help="Labelled examples of another domain to transfer from."),
+    click.option(
+        "--classes-file", type=given_path, metavar="FILE", help="Class names or phrases: .txt, .json, .toml, .csv."
+    ),
+    click.option("--support", type=given_path, metavar="DIR", help="Examples: a folder a class, or a CSV/JSONL table."),
+    click.option(
+        "--attributes", type=given_path, metavar="CSV", help="What each class is like: a row of numbers a class."
+    ),
+    click.option(
+        "--unlabeled", type=given_path, multiple=True, metavar="PATH", help="Pictures to adapt to, without labels."
+    ),
+    click.option(
+        "--source", type=given_path, metavar="DIR", help="Labelled examples of another domain to transfer from."
+    ),
     click.option("--template", multiple=True, metavar="TEXT", help="Prompt with {} for the class name; repeatable."),
     click.option("-s", "--strategy", metavar="NAME", help="Strategy; see `fewshot strategies`."),
     click.option("-o", "--option", "option_pairs", multiple=True, metavar="K=V", help="Option of the strategy."),
@@ -64,6 +80,9 @@ def learn(
         raise InvalidOption("--template needs class names to put into it: pass --classes or --classes-file")
     if classes is None and classes_file is None and support is None and attributes is None:
         raise DataError("nothing to go by: pass --classes, --classes-file, --support or --attributes")
+    for path in unlabeled:
+        if not path.exists():
+            raise DataError(f"--unlabeled {path} is not there; give a picture, a folder of pictures or an index")
     from fewshot.classifier import Classifier
     from fewshot.options import split_pairs
 

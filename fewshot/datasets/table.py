@@ -63,7 +63,7 @@ def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{table}, row {number}: not JSON ({error})") from error
         if not isinstance(row, dict):
             raise DataError(f"{table}, row {number}: wants an object with path and label, got {line.strip()[:60]}")

@@ -28,11 +28,21 @@ def offline() -> bool:
 
 
 def cached(repo: str, names: Sequence[str]) -> Path | None:
-    """Return the first of these files of a hub repository that is in the hub's cache on this machine."""
+    """Return the first of these files of a hub repository that is in the hub's cache on this machine.
+
+    Raises
+    ------
+    UnknownName
+        when no repository can have that name.
+    """
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     for name in names:
-        found = try_to_load_from_cache(repo, name)
+        try:
+            found = try_to_load_from_cache(repo, name)
+        except HFValidationError as error:
+            raise UnknownName(f"{repo!r} is neither a folder on this machine nor a name on a model hub") from error
         if isinstance(found, str):
             return Path(found)
     return None

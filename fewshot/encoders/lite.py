@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, conse, lite_image, lite_text
+from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint
 from fewshot.hookspecs import hookimpl
@@ -26,7 +27,7 @@ class LiteEncoder(Encoder):
     """
 
     prefix = "lite"
-    about = "EfficientNet-Lite0 + MiniLM joined by ConSE; the default, works offline"
+    about = "EfficientNet-Lite0 + MiniLM joined by ConSE; the default, works offline; lite:stage6 for drawings"
     dim = lite_image.FEATURES + lite_text.DIM
     templates = ("{}", "a {}", "a photo of a {}.")
 
@@ -40,15 +41,17 @@ class LiteEncoder(Encoder):
         self.fingerprint = fingerprint("lite", *parts, "largest centre square, bicubic, float32")
 
     @classmethod
-    def create(cls, spec: str, device: torch.device) -> LiteEncoder:  # noqa: ARG003 - lite has no variants
-        """Load both networks from their packages.
+    def create(cls, spec: str, device: torch.device) -> Encoder:
+        """Load both networks from their packages, or a variant: `stage5`, `stage6`, `stage7`.
 
         Raises
         ------
+        UnknownName
+            for another variant.
         WeightsMissing
             when a package is not installed or a weight file is damaged.
         """
-        return cls(device)
+        return StageEncoder.create(spec, device) if spec else cls(device)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Cut and scale a picture.  -> [3, 224, 224] uint8"""

@@ -76,12 +76,17 @@ class Lite0:
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network.  [n, 3, 224, 224] uint8 -> features [n, 1280], all >= 0, and logits [n, 1000]"""
+        maps = self.maps(pixels, len(STAGES))  # [n, 320, 7, 7]
+        features = self.top(maps).clamp_(0, 6).mean((2, 3))  # [n, 1280]
+        return features, F.linear(features, *self.classifier)
+
+    def maps(self, pixels: Tensor, stage: int) -> Tensor:
+        """Run the first stages, numbered from 1.  [n, 3, 224, 224] uint8 -> [n, channels, side, side]"""
         x = pixels.to(self.stem.weight.device, torch.float32, memory_format=torch.channels_last)
         x = self.stem(x / 127.5 - 1).clamp_(0, 6)  # [n, 32, 112, 112]
-        for block in self.blocks:
+        for block in self.blocks[: sum(count for count, *_ in STAGES[:stage])]:
             x = block(x)
-        features = self.top(x).clamp_(0, 6).mean((2, 3))  # [n, 1280]
-        return features, F.linear(features, *self.classifier)
+        return x
 
 
 def build(state: dict[str, Tensor], device: torch.device) -> Lite0:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder
+from fewshot.errors import InvalidOption
 from fewshot.hookspecs import hookimpl
 
 BINS = 4  # levels a colour channel, so 64 colours
@@ -35,8 +36,16 @@ class ToyEncoder(Encoder):
         self._smooth = torch.exp(-torch.cdist(grid, grid))  # [D, D] neighbouring colours overlap
 
     @classmethod
-    def create(cls, spec: str, device: torch.device) -> ToyEncoder:  # noqa: ARG003 - toy has no variants
-        """Build the encoder; it has no variants."""
+    def create(cls, spec: str, device: torch.device) -> ToyEncoder:
+        """Build the encoder.
+
+        Raises
+        ------
+        InvalidOption
+            when the name says more than `toy`.
+        """
+        if spec:
+            raise InvalidOption(f"encoder 'toy' has no variants, got 'toy:{spec}'; write --encoder toy")
         return cls(device)
 
     def prepare(self, image: Image.Image) -> Tensor:

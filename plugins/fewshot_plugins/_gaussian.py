@@ -40,7 +40,7 @@ def start_means(task: Task, prior: Tensor) -> Tensor:
 
 
 def log_density(rows: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """log N(z_i; mu_k, diag variance_k) without the constant of pi.  [*B, n, D], [*B, C, D] x2 -> [*B, n, C]
+    """Compute log N(z_i; mu_k, diag variance_k) without the constant of pi.  [*B, n, D], [*B, C, D] x2 -> [*B, n, C]
 
     -1/2 (sum_d z^2/v - 2 z mu/v + mu^2/v + log v) as two products, so that no [n, C, D] tensor is formed. `variance`
     may be [*B, 1, D], shared by the classes.

@@ -31,7 +31,7 @@ def nearest_to(query: Tensor, items: Tensor, count: int) -> tuple[Tensor, Tensor
     """
     count = min(count, items.shape[-2] - 1)
     positions, cosines = [], []
-    for part in query.split(CHUNK, -2):
+    for part in torch.split(query, CHUNK, -2):
         found = (part @ items.mT).topk(count + 1, -1)  # [*B, chunk, K + 1]
         own = found.values[..., :1] > 1 - SAME  # [*B, chunk, 1]
         positions.append(torch.where(own, found.indices[..., 1:], found.indices[..., :-1]))
@@ -40,7 +40,13 @@ def nearest_to(query: Tensor, items: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 def pull(assigned: Tensor, positions: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sum of the neighbours' assignments, weighted or not.  [*B, U, C], [*B, Q, K] -> [*B, Q, C]"""
-    flat = positions.flatten(-2).unsqueeze(-1).expand(*positions.shape[:-2], -1, assigned.shape[-1])  # [*B, Q K, C]
-    near = assigned.gather(-2, flat).unflatten(-2, positions.shape[-2:])  # [*B, Q, K, C]
-    return near.sum(-2) if weights is None else (near * weights.unsqueeze(-1)).sum(-2)
+    """Sum of the neighbours' assignments, weighted or not.  [*B, C, U], [*B, Q, K] -> [*B, C, Q]
+
+    One gather for each of the few neighbours: several times faster than one gather and a sum over them.
+    """
+    total = torch.zeros_like(assigned[..., :1])  # [*B, C, 1]
+    for place in range(positions.shape[-1]):
+        index = positions[..., place].unsqueeze(-2).expand(*assigned.shape[:-1], -1)  # [*B, C, Q]
+        near = assigned.gather(-1, index)  # [*B, C, Q]
+        total = total + (near if weights is None else near * weights[..., place].unsqueeze(-2))
+    return total.expand(*total.shape[:-1], positions.shape[-2])

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from fewshot import LinearHead
 
-
 SPREAD, EVENNESS = 0.7, 0.94  # least effective share of the classes, by the class means and after k-means
 
 
@@ -28,10 +27,10 @@ class AdaptedHead(LinearHead):
 def usable(name: str, *judged: tuple[Tensor, float], per_class: float, guard: bool = True) -> Tensor:
     """Decide for each task whether to adapt to its unlabelled items, and warn when some are better left alone.
 
-    Items are too few when there are less than `per_class` for each class. They are too skewed when the classes predicted
-    for them are, in effect, less than a share of all: with n_k items predicted to be of class k and U = sum_k n_k, the
-    effective number of classes is exp(-sum_k n_k/U log n_k/U). Each task is judged on its own, so a batch gives what a
-    loop gives.
+    Items are too few when there are less than `per_class` for each class. They are too skewed when the classes
+    predicted for them are, in effect, less than a share of all: with n_k items predicted to be of class k and
+    U = sum_k n_k, the effective number of classes is exp(-sum_k n_k/U log n_k/U). Each task is judged on its own, so a
+    batch gives what a loop gives.
 
     Parameters
     ----------
@@ -71,11 +70,11 @@ def usable(name: str, *judged: tuple[Tensor, float], per_class: float, guard: bo
 
 def effective_classes(logits: Tensor) -> Tensor:
     """Exponential of the entropy of the predicted classes' frequencies, in [1, C].  [*B, U, C] -> [*B]"""
-    counts = torch.zeros_like(logits[..., 0, :])  # [*B, C]
-    best = logits.argmax(-1)  # [*B, U]
-    counts.scatter_add_(-1, best, torch.ones_like(logits[..., 0]))  # [*B, C]
-    share = counts / logits.shape[-2]  # [*B, C]
-    return torch.special.entr(share).sum(-1).exp()  # [*B]
+    best = (logits == logits.amax(-1, keepdim=True)).to(logits.dtype)  # [*B, U, C] ties count for every class
+    share = best.sum(-2)  # [*B, C]
+    share = share / share.sum(-1, keepdim=True)
+    entropy: Tensor = torch.special.entr(share).sum(-1)  # [*B]
+    return entropy.exp()
 
 
 def choose(used: Tensor, adapted: Tensor, inductive: Tensor) -> Tensor:

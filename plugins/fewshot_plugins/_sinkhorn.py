@@ -1,4 +1,4 @@
-"""Balanced entropic transport between items and classes: Newton's method on Sinkhorn's dual (Cuturi 2013, arXiv:1306.0895)."""
+"""Balanced entropic transport (Cuturi 2013, arXiv:1306.0895), by Newton's method on its dual."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def balance(scores: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     to U / C. It minimises the convex dual sum_i log sum_k exp(scores_ki + v_k) - U/C sum_k v_k, whose gradient is
     sum_i P_ki - U/C and whose Hessian is diag(sum_i P_ki) - P P^T. The Hessian is singular along v + constant, which
     changes no plan, so a constant matrix is added to it. Far from the solution a task takes Sinkhorn's step instead,
-    v_k -= log(sum_i P_ki / (U/C)), which always descends; each task decides for itself.
+    v_k -= log(sum_i P_ki / (U/C)), which always descends. Each task decides, and stops, for itself.
 
     Parameters
     ----------
@@ -43,5 +43,6 @@ def balance(scores: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         hessian = torch.diag_embed(total * (1 + 1e-6)) - plan @ plan.mT + share / classes  # [*B, C, C]
         newton = torch.linalg.solve_ex(hessian, error.unsqueeze(-1))[0].squeeze(-1)  # [*B, C]
         near = (worst < 0.5) & (newton.abs().amax(-1, keepdim=True) < 1)  # [*B, 1]; False where newton is NaN
-        v = v - torch.where(near, newton, (total.clamp_min(tiny) / share).log())
+        move = torch.where(near, newton, (total.clamp_min(tiny) / share).log())  # [*B, C]
+        v = torch.where(worst > TOLERANCE, v - move, v)
     return plan, v

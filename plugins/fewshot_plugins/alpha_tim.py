@@ -16,7 +16,7 @@ class AlphaTim(Strategy):
     """TIM with Tsallis entropies, whose pull towards equal class shares is weaker.
 
     With p_ik = softmax_k(-t/2 |z_i - w_k|^2), m_k its mean over the unlabelled items Q and the alpha-entropy
-    H_a(p) = (1 - sum_k p_k^a) / (a - 1), which tends to Shannon's as a tends to 1, minimise by Adam from the class means
+    H_a(p) = (1 - sum_k p_k^a) / (a - 1), which tends to Shannon's as a tends to 1, minimise by Adam from the means
 
         CE(S) - H_a(m) + mean_Q H_a(p_i)
     """

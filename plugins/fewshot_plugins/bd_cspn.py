@@ -10,10 +10,8 @@ from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
-from fewshot_plugins._guard import AdaptedHead, choose, usable
+from fewshot_plugins._guard import SPREAD, AdaptedHead, choose, usable
 from fewshot_plugins.prototypical import class_means
-
-SPREAD = 0.0  # the guard's least effective share of the classes: no prior on them is in the method
 
 
 def shift(task: Task) -> Tensor:
@@ -37,9 +35,7 @@ def rectify(task: Task, mean: Tensor, xi: Tensor, sharpness: float) -> tuple[Ten
     plain, along = dots[..., :-1, :], dots[..., -1:, :]  # [*B, C, U], [*B, 1, U]
     length = (1 + 2 * along + xi.square().sum(-1)[..., None, None]).clamp_min(1e-12).sqrt()  # [*B, 1, U]
     cosine = (plain + direction @ xi.unsqueeze(-1)) / length  # [*B, C, U]
-    best = cosine.argmax(-2, keepdim=True)  # [*B, 1, U]
-    classes = torch.arange(mean.shape[-2], device=mean.device).unsqueeze(-1)  # [C, 1]
-    free = torch.exp(sharpness * cosine) * (best == classes)  # [*B, C, U]
+    free = torch.exp(sharpness * cosine) * (cosine == cosine.amax(-2, keepdim=True))  # [*B, C, U]
     share = free.sum(-1, keepdim=True)  # [*B, C, 1]
     total = known @ task.support + free @ task.unlabeled + share * xi.unsqueeze(-2)  # [*B, C, D]
     return total / (known.sum(-1, keepdim=True) + share), plain.mT

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot_plugins._gaussian import inductive_weights, text_weights
-from fewshot_plugins._guard import choose, usable
+from fewshot_plugins._guard import SPREAD, choose, usable
 
 LEAST = -34.5  # log of 1e-15, below which a probability counts as that
 LARGEST = 1e3  # bound on Dirichlet parameters: a class of one item would have them infinite
@@ -34,7 +34,7 @@ class DirichletHead:
 
 
 def log_probabilities(rows: Tensor, text: Tensor) -> Tensor:
-    """log softmax(rows @ text.mT), not below log 1e-15.  [*B, n, D], [*B, C, D] -> [*B, n, C]"""
+    """Return log softmax(rows @ text.mT), not below log 1e-15.  [*B, n, D], [*B, C, D] -> [*B, n, C]"""
     return (rows @ text.mT).log_softmax(-1).clamp_min(LEAST)
 
 
@@ -65,7 +65,7 @@ def fit_dirichlet(target: Tensor, start: Tensor, steps: int = NEWTON_STEPS) -> T
 
 
 def log_normaliser(alpha: Tensor) -> Tensor:
-    """log G(sum_j a_j) - sum_j log G(a_j).  [*B, C, M] -> [*B, C]"""
+    """Return log G(sum_j a_j) - sum_j log G(a_j).  [*B, C, M] -> [*B, C]"""
     return torch.lgamma(alpha.sum(-1)) - torch.lgamma(alpha).sum(-1)
 
 
@@ -100,7 +100,7 @@ class EmDirichlet(Strategy):
         direction = text_weights(task)  # [*B, C, D]
         weight, bias = inductive_weights(task, direction, 100.0)
         plain = task.unlabeled @ weight.mT + bias.unsqueeze(-2)  # [*B, U, C]
-        used = usable(self.name, (plain, 0.0), per_class=2, guard=self.guard)
+        used = usable(self.name, (plain, SPREAD), per_class=2, guard=self.guard)
         text = self.temperature * direction
         alpha, share = self._mixture(task, text)
         offset = log_normaliser(alpha) + share  # [*B, C]

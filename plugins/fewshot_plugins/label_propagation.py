@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
-from fewshot_plugins._guard import choose, usable
 from fewshot_plugins._graph import SAME
+from fewshot_plugins._guard import SPREAD, choose, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class GraphHead:
 def propagate(rows: Tensor, labels: Tensor, valid: Tensor, gamma: float, alpha: float) -> Tensor:
     """Solve F = alpha S F + (1 - alpha) Y and divide each row by the root of its degree.  -> [*B, n, C]
 
-    S = R^-1 W R^-1 with W_ij = exp(-gamma |z_i - z_j|^2), W_ii = 0, and R^2 the diagonal of W's row sums; I - alpha S is
-    positive definite, since S has no eigenvalue above 1.
+    S = R^-1 W R^-1 with W_ij = exp(-gamma |z_i - z_j|^2), W_ii = 0, and R^2 the diagonal of W's row sums; I - alpha S
+    is positive definite, since S has no eigenvalue above 1.
 
     Parameters
     ----------
@@ -64,10 +64,11 @@ class LabelPropagation(Strategy):
     """Let labels flow from the support along ties between similar items, until they settle.
 
     With W_ij = exp(-gamma |z_i - z_j|^2), W_ii = 0, over the support and the unlabelled items, S = R^-1/2 W R^-1/2 its
-    normalisation by the row sums R, and Y the one-hot labels of the support, solve F = alpha S F + (1 - alpha) Y. This is
-    what scikit-learn's LabelSpreading iterates to. A query z outside the graph receives sum_j W(z, z_j) F_j / sqrt(R_j),
-    which for an unlabelled item in the graph is, up to a factor, its own row of F. gamma and alpha were chosen on five
-    sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the data.
+    normalisation by the row sums R, and Y the one-hot labels of the support, solve F = alpha S F + (1 - alpha) Y. It is
+    what scikit-learn's LabelSpreading iterates to. A query z outside the graph receives
+    sum_j W(z, z_j) F_j / sqrt(R_j), which for an unlabelled item in the graph is, up to a factor, its own row of F.
+    gamma and alpha were chosen on five sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the
+    data.
     """
 
     name = "label_propagation"
@@ -87,7 +88,7 @@ class LabelPropagation(Strategy):
         valid = torch.nn.functional.pad((task.labels >= 0).to(task.dtype), (0, items), value=1.0)  # [*B, n]
         direct = known / known.sum(-2, keepdim=True)  # [*B, S, C] ties to a class, averaged
         plain = (2 * self.gamma * (task.unlabeled @ task.support.mT - 1)).exp() @ direct  # [*B, U, C]
-        used = usable(self.name, (plain, 0.0), per_class=2, guard=self.guard)
+        used = usable(self.name, (plain, SPREAD), per_class=2, guard=self.guard)
         spread = propagate(rows, hot, valid, self.gamma, self.alpha)  # [*B, n, C]
         alone = torch.nn.functional.pad(direct, (0, 0, 0, items))  # [*B, n, C]
         return GraphHead(rows, choose(used, spread, alone), task.support.shape[-2], self.gamma, used)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
-from fewshot_plugins._guard import choose, usable
 from fewshot_plugins._graph import nearest, nearest_to, pull
+from fewshot_plugins._guard import SPREAD, choose, usable
 from fewshot_plugins.bd_cspn import rectify, shift
 from fewshot_plugins.prototypical import class_means
 
@@ -22,7 +22,7 @@ class NeighbourHead:
     weight: Tensor  # [*B, C, D]
     bias: Tensor  # [*B, C]
     items: Tensor  # [*B, U, D] the unlabelled items
-    assigned: Tensor  # [*B, U, C] their assignments, times the weight of a neighbour; zero where not used
+    assigned: Tensor  # [*B, C, U] their assignments, times the weight of a neighbour; zero where not used
     neighbours: int
     used: Tensor  # [*B] bool; False: the guard fell back to the inductive answer
 
@@ -30,14 +30,14 @@ class NeighbourHead:
         """Score queries.  [*B, Q, D] -> [*B, Q, C]"""
         scores = query @ self.weight.mT + self.bias.unsqueeze(-2)  # [*B, Q, C]
         positions, _ = nearest_to(query, self.items, self.neighbours)  # [*B, Q, K]
-        return scores + pull(self.assigned, positions)
+        return scores + pull(self.assigned, positions).mT
 
 
 def assign(unary: Tensor, positions: Tensor, pairwise: float, steps: int) -> Tensor:
-    """Bound updates y_i <- softmax(-a_i + lambda sum_j w_ij y_j).  unary -a [*B, U, C], [*B, U, K] -> [*B, U, C]"""
-    y = unary.softmax(-1)  # [*B, U, C]
+    """Bound updates y_i <- softmax(-a_i + lambda sum_j w_ij y_j).  unary -a [*B, C, U], [*B, U, K] -> [*B, C, U]"""
+    y = unary.softmax(-2)  # [*B, C, U]
     for _ in range(steps):
-        y = (unary + pairwise * pull(y, positions)).softmax(-1)
+        y = (unary + pairwise * pull(y, positions)).softmax(-2)
     return y
 
 
@@ -50,8 +50,8 @@ class LaplacianShot(Strategy):
 
         sum_i y_i.a_i + lambda/2 sum_ij w_ij |y_i - y_j|^2
 
-    by the bound updates y_i <- softmax(-a_i + lambda sum_j w_ij y_j) (equation 12 of the paper). The head scores a query
-    by the same expression, with the query's neighbours among the unlabelled items.
+    by the bound updates y_i <- softmax(-a_i + lambda sum_j w_ij y_j) (equation 12 of the paper). The head scores a
+    query by the same expression, with the query's neighbours among the unlabelled items.
     """
 
     name = "laplacian_shot"
@@ -66,19 +66,17 @@ class LaplacianShot(Strategy):
     guard: bool = option(True, "give the inductive answer when the unlabelled items are too few or too skewed")
 
     def fit(self, task: Task) -> NeighbourHead:
-        """Assign the unlabelled items.  -> weight [*B, C, D], bias [*B, C], assigned [*B, U, C]"""
+        """Assign the unlabelled items.  -> weight [*B, C, D], bias [*B, C], assigned [*B, C, U]"""
         mean = class_means(task)  # [*B, C, D]
         moved, plain = rectify(task, mean, shift(task), 10.0)
-        used = usable(self.name, (plain, 0.0), per_class=2, guard=self.guard)
+        used = usable(self.name, (plain, SPREAD), per_class=2, guard=self.guard)
         prototypes = choose(used, moved, mean)  # [*B, C, D]
         weight = self.temperature * prototypes
         bias = -self.temperature / 2 * prototypes.square().sum(-1)  # [*B, C]
         positions, _ = nearest(task.unlabeled, self.neighbours)  # [*B, U, K]
-        unary = task.unlabeled @ weight.mT + bias.unsqueeze(-2)  # [*B, U, C]
+        unary = weight @ task.unlabeled.mT + bias.unsqueeze(-1)  # [*B, C, U]
         y = assign(unary, positions, self.pairwise, self.steps) * self.pairwise
-        return NeighbourHead(
-            weight, bias, task.unlabeled, choose(used, y, torch.zeros_like(y)), self.neighbours, used
-        )
+        return NeighbourHead(weight, bias, task.unlabeled, choose(used, y, torch.zeros_like(y)), self.neighbours, used)
 
 
 @hookimpl

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
-from fewshot.arrays import unit
-from fewshot_plugins._gram import Span, span
+from fewshot.arrays import TINY, unit
+from fewshot_plugins._gram import Span, centred, span
 from fewshot_plugins._guard import EVENNESS, SPREAD, choose, usable
 from fewshot_plugins._sinkhorn import balance
-from fewshot_plugins.prototypical import class_means
 
 
 def power_transform(x: Tensor, power: float) -> Tensor:
@@ -33,8 +32,13 @@ class PtMapHead:
 
     def logits(self, query: Tensor) -> Tensor:
         """Score queries.  [*B, Q, D] -> [*B, Q, C]"""
-        moved = power_transform(query, self.power) - self.centre.unsqueeze(-2)  # [*B, Q, D]
-        return unit(moved) @ self.weight.mT + self.bias.unsqueeze(-2)
+        rows = power_transform(query, self.power)  # [*B, Q, D]
+        dots = rows @ torch.cat([self.weight, self.centre.unsqueeze(-2)], -2).mT  # [*B, Q, C + 1]
+        square = self.centre.square().sum(-1)[..., None, None]  # [*B, 1, 1]
+        # |f - m|^2 with |f| = 1, so that f - m, as large as all the queries, is never formed
+        length = (1 + square - 2 * dots[..., -1:]).clamp_min(TINY).sqrt()  # [*B, Q, 1]
+        shift = self.weight @ self.centre.unsqueeze(-1)  # [*B, C, 1]
+        return (dots[..., :-1] - shift.mT) / length + self.bias.unsqueeze(-2)
 
 
 def transport(space: Span, regularisation: float, rate: float, steps: int) -> tuple[Tensor, Tensor]:
@@ -87,15 +91,13 @@ class PtMap(Strategy):
     def fit(self, task: Task) -> PtMapHead:
         """Transport.  -> weight [*B, C, D], bias [*B, C], centre [*B, D]"""
         support, items = power_transform(task.support, self.power), power_transform(task.unlabeled, self.power)
-        hot = task.one_hot()  # [*B, S, C]
-        mean = hot.mT @ support / hot.sum(-2).unsqueeze(-1)  # [*B, C, D]
+        space = span(task, support, items)
+        mean = space.prototypes(space.means)  # [*B, C, D]
+        plain = space.scores(space.means)[..., support.shape[-2] :].mT  # [*B, U, C]
+        used = usable(self.name, (plain, SPREAD), (space.settle(), EVENNESS), per_class=2, guard=self.guard)
         centre = items.mean(-2) if self.center else torch.zeros_like(items[..., 0, :])  # [*B, D]
         if self.center:
-            support, items = unit(support - mean.mean(-2, keepdim=True)), unit(items - centre.unsqueeze(-2))
-        space = span(task, support, items)
-        start = class_means(task)  # [*B, C, D]
-        plain = task.unlabeled @ start.mT - start.square().sum(-1).unsqueeze(-2) / 2  # [*B, U, C]
-        used = usable(self.name, (plain, SPREAD), (space.settle(), EVENNESS), per_class=2, guard=self.guard)
+            space = centred(space, mean.mean(-2), centre)
         coeff, potential = transport(space, self.regularisation, self.rate, self.steps)
         prototypes = choose(used, space.prototypes(coeff), mean)  # [*B, C, D]
         bias = choose(used, potential, torch.zeros_like(potential))  # [*B, C]

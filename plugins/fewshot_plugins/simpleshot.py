@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
-from fewshot.arrays import TINY, unit
+from fewshot.arrays import TINY
+
+CLOSEST = 64.0  # in float steps: an item nearer to the centre than this has no direction to speak of
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,21 @@ class CentredHead:
     def logits(self, query: Tensor) -> Tensor:
         """Score queries.  [*B, Q, D] -> [*B, Q, C]
 
-        With m the centre, (z - m).w / |z - m| = (z.w - m.w) / |z - m|, so no centred copy of the queries is made.
+        With m the centre, w.(z - m) / |z - m| = (w.z - w.m) / |z - m|: no centred copy of the queries is made, and one
+        product gives w.z and m.z together.
         """
         weight, centre = self.linear.weight, self.centre.unsqueeze(-2)  # [*B, C, D], [*B, 1, D]
-        shifted = query @ weight.mT - centre @ weight.mT  # [*B, Q, C]
-        length = torch.cdist(query, centre, compute_mode="donot_use_mm_for_euclid_dist")  # [*B, Q, 1]
-        scores = shifted / length.clamp_min(TINY)
-        return scores if self.linear.bias is None else scores + self.linear.bias.unsqueeze(-2)
+        scores = query @ torch.cat([weight, centre], -2).mT  # [*B, Q, C + 1]
+        length = distance(query, scores[..., -1:], centre)  # [*B, Q, 1]
+        shifted = (scores[..., :-1] - centre @ weight.mT) / length  # [*B, Q, C]
+        return shifted if self.linear.bias is None else shifted + self.linear.bias.unsqueeze(-2)
+
+
+def distance(x: Tensor, inner: Tensor, centre: Tensor) -> Tensor:
+    """Distance of items from a centre, given their inner product with it.  [*B, S, D], [*B, S, 1] -> [*B, S, 1]"""
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square()  # [*B, S, 1]
+    least = CLOSEST * torch.finfo(x.dtype).eps * square
+    return torch.maximum(square - 2 * inner + centre.square().sum(-1, keepdim=True), least).sqrt().clamp_min(TINY)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ class SimpleShot(Strategy):
         hot = task.one_hot()  # [*B, S, C]
         share = hot / hot.sum(-2, keepdim=True).clamp_min(1)  # [*B, S, C] columns sum to 1
         centre = _centre(task, share)  # [*B, 1, D]
-        mean = share.mT @ unit(task.support - centre)  # [*B, C, D]
+        share = share / distance(task.support, task.support @ centre.mT, centre)  # [*B, S, C]
+        mean = share.mT @ task.support - share.sum(-2).unsqueeze(-1) * centre  # [*B, C, D] of (x - m) / |x - m|
         linear = LinearHead(2 * self.temperature * mean, -self.temperature * mean.square().sum(-1))
         return CentredHead(centre.squeeze(-2), linear)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot_plugins._gaussian import FLOOR, inductive_weights, log_density, text_weights
-from fewshot_plugins._guard import AdaptedHead, choose, usable
 from fewshot_plugins._graph import nearest, pull
+from fewshot_plugins._guard import AdaptedHead, choose, usable
 from fewshot_plugins.prototypical import class_means
 
 
@@ -60,7 +60,7 @@ class StatA(Strategy):
         return AdaptedHead(choose(used, moved, weight), choose(used, offset, bias), used)
 
     def _anchors(self, task: Task, text: Tensor) -> Tensor:
-        """mu'.  -> [*B, C, D]"""
+        """Means to hold on to, mu'.  -> [*B, C, D]"""
         moved = text - text.mean(-2, keepdim=True) + task.unlabeled.mean(-2, keepdim=True) if self.gap else text
         return torch.where(task.seen().unsqueeze(-1), class_means(task), moved)
 
@@ -82,7 +82,7 @@ class StatA(Strategy):
             unary = prior + log_density(items, mean, variance)  # [*B, U, C]
             a = share[..., hot.shape[-2] :, :]  # [*B, U, C]
             for _ in range(self.inner):
-                a = (unary + pull(a, positions, affinity)).softmax(-1)
+                a = (unary + pull(a.mT, positions, affinity).mT).softmax(-1)
             share = torch.cat([hot, a], -2)
             total = share.sum(-2).unsqueeze(-1) + self.anchor  # [*B, C, 1]
             mean = (share.mT @ rows + self.anchor * anchors) / total.clamp_min(FLOOR)

@@ -1,4 +1,4 @@
-"""Transductive information maximisation (TIM). Boudiaf, Ziko, Rony, Dolz, Piantanida, Ben Ayed 2020, arXiv:2008.11297."""
+"""Transductive information maximisation (TIM). Boudiaf et al. 2020, arXiv:2008.11297."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def alternate(space: Span, cross_entropy: float, conditional: float, temperature
     With p_ik = softmax_k(-t/2 |z_i - w_k|^2), auxiliary q and a the weight of the conditional entropy (proposition 1):
 
         q_ik is proportional to p_ik^(1+a) / (sum_{i in Q} p_ik^(1+a))^(1/2)
-        w_k <- [s sum_S (y_ik z_i + p_ik (w_k - z_i)) + r sum_Q (q_ik z_i + p_ik (w_k - z_i))] / (s sum_S y_ik + r sum_Q q_ik)
+        w_k <- [s sum_S (y_ik z_i + p_ik (w_k - z_i)) + r sum_Q (q_ik z_i + p_ik (w_k - z_i))]
+               / (s sum_S y_ik + r sum_Q q_ik)
 
     where s = l / (1+a), l the weight of the cross-entropy, and r = |S| / |Q|. Every w_k stays in the span of the rows.
     """
     hot, support = space.hot, space.hot.shape[-1]
-    items = space.rows.shape[-2] - support
+    items = space.items.shape[-2]
     valid = hot.sum(-2, keepdim=True)  # [*B, 1, S]
     s, r = cross_entropy / (1 + conditional), valid.sum(-1, keepdim=True) / items  # float, [*B, 1, 1]
     weight = torch.cat([s * valid, r.expand(*r.shape[:-1], items)], -1)  # [*B, 1, n]

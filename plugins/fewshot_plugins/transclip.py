@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot_plugins._gaussian import FLOOR, inductive_weights, log_density, start_means, text_weights
-from fewshot_plugins._guard import AdaptedHead, choose, usable
 from fewshot_plugins._graph import nearest, pull
+from fewshot_plugins._guard import SPREAD, AdaptedHead, choose, usable
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class TransClip(Strategy):
     paper = "Zanella, Gerin, Ben Ayed 2024, arXiv:2406.01837"
     heads = (AdaptedHead,)
     scale: float = option(100.0, "factor on the cosine to the text (CLIP's own is 100)", min=0.0)
-    trust: float | None = option(None, "l, weight of the text's answer; none: 1 without support, 0.5 with (paper)", min=0.0)
+    trust: float | None = option(
+        None, "l, weight of the text's answer; none: 1 without support, 0.5 with (paper)", min=0.0
+    )
     gamma: float = option(0.2, "g, weight of the support against the unlabelled items", min=0.0)
     neighbours: int = option(3, "K, nearest neighbours of an item (paper: 3)", min=1)
     steps: int = option(10, "rounds of the three updates (paper: 10)", min=1)
@@ -50,7 +52,7 @@ class TransClip(Strategy):
         text = text_weights(task)  # [*B, C, D]
         weight, bias = inductive_weights(task, text, self.scale)
         plain = task.unlabeled @ weight.mT + bias.unsqueeze(-2)  # [*B, U, C]
-        used = usable(self.name, (plain, 0.5), per_class=2, guard=self.guard)
+        used = usable(self.name, (plain, SPREAD), per_class=2, guard=self.guard)
         seen = (task.labels >= 0).any(-1)[..., None, None].to(task.dtype)  # [*B, 1, 1]
         trust = 1 - 0.5 * seen if self.trust is None else torch.full_like(seen, self.trust)
         prior = trust * self.scale * (task.unlabeled @ text.mT)  # [*B, U, C]
@@ -73,7 +75,7 @@ class TransClip(Strategy):
         for _ in range(self.steps):
             unary = prior + log_density(items, mean, variance)  # [*B, U, C]
             for _ in range(self.inner):
-                a = (unary + pull(a, positions, affinity)).softmax(-1)
+                a = (unary + pull(a.mT, positions, affinity).mT).softmax(-1)
             share = torch.cat([known, a / items.shape[-2]], -2)  # [*B, S + U, C]
             total = share.sum(-2).unsqueeze(-1)  # [*B, C, 1]
             mean = torch.where(total > 1e-9, share.mT @ rows / total.clamp_min(1e-9), mean)

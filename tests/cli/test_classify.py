@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from colours import colour_folders, colour_picture
 
+from colours import colour_folders, colour_picture
 from fewshot.cli import cli
 
 
@@ -32,7 +32,7 @@ def test_json_is_one_object_a_line(photos: Path) -> None:
     assert list(rows[0]) == ["path", "label", "probability", "top"]
     assert [set(entry) for entry in rows[0]["top"]] == [{"label", "probability"}] * 2
     assert "broken.jpg: empty file" in done.stderr
-    assert "1 pictures were skipped" in done.stderr
+    assert "pictures skipped: 1" in done.stderr
     assert "on cpu" in done.stderr
     assert "images/s" in done.stderr
 
@@ -99,3 +99,43 @@ def test_missing_paths(tmp_path: Path) -> None:
     done = run("classify", tmp_path, "--classes", "a,b", "--encoder", "toy")
     assert done.exit_code == 2
     assert "no pictures found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["classify", "", "--classes", "a,b"], "'' is not there"),
+        (["classify", "PHOTOS", "--support", ""], "'--support': is empty"),
+        (["classify", "PHOTOS", "--model", ""], "'--model': is empty"),
+        (["classify", "PHOTOS", "--classes", "a,b", "--unlabeled", "none"], "--unlabeled none is not there"),
+        (["fit", "--classes", "a,b", "--out", ""], "'--out': is empty"),
+        (["fit", "--classes", "a,b", "--out", "none/m"], "no folder none"),
+        (["fit", "--classes", "a,b", "--force", "--out", "PHOTOS"], "is a folder"),
+        (["classify", "PHOTOS", "--classes", "a,b", "--encoder", "toy:x"], "has no variants"),
+    ],
+)
+def test_paths_that_are_empty_or_lead_nowhere(
+    words: list[str], text: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    done = run(*[photos if word == "PHOTOS" else word for word in words])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("no picture")
+    done = run("classify", tmp_path / "text.jpg", "--classes", "red,blue", "--encoder", "toy")
+    assert done.exit_code == 2
+    assert "text.jpg: not a picture" in done.stderr
+    assert "none of the pictures could be read" in done.stderr
+
+
+def test_missing_needs_are_told_before_anything_is_embedded(tmp_path: Path) -> None:
+    support = colour_folders(tmp_path / "support")
+    for strategy, flag in (("eszsl", "--attributes"), ("tim", "--unlabeled"), ("zero_shot", "--classes")):
+        done = run("classify", support, "--support", support, "--encoder", "toy", "-s", strategy)
+        assert done.exit_code == 2
+        assert flag in done.stderr
+        assert "images/s" not in done.stderr

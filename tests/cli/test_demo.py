@@ -9,11 +9,10 @@ from click.testing import CliRunner
 pytest.importorskip("skimage")
 stats = pytest.importorskip("scipy.stats")
 
-from fewshot_plugins.demo.digits import NAMES, UNSEEN, wilson  # noqa: E402
-from fewshot_plugins.demo.material import ATTRIBUTE_NAMES, PHOTOGRAPHS, digit_attributes, write_photographs  # noqa: E402
-
 from fewshot.cli import LazyGroup  # noqa: E402
 from fewshot.registry import COMMAND_GROUP, Registry, load_group  # noqa: E402
+from fewshot_plugins.demo.digits import NAMES, UNSEEN, wilson  # noqa: E402
+from fewshot_plugins.demo.material import ATTRIBUTE_NAMES, PHOTOGRAPHS, digit_attributes, write_photographs  # noqa: E402
 
 
 def test_demo_from_end_to_end(tmp_path: Path) -> None:

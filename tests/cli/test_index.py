@@ -184,7 +184,7 @@ def test_index_of_another_encoder(photos, index, monkeypatch):
     real = ToyEncoder.create
 
     def newer(spec, device):
-        encoder = real(spec, device)
+        encoder = real("", device)
         encoder.name, encoder.fingerprint = "toy:new", "toy-2"
         return encoder
 
@@ -213,7 +213,7 @@ def test_wrong_queries(photos, index, tmp_path):
     (tmp_path / "thesis.html").write_text("years of work")
     assert "no such image file" in error("query", index, "nowhere.png")
     assert "Did you mean 'red'" in error("query", index, "x", "--where", "label=rde")
-    assert "key=value" in error("query", index, "x", "--where", "red")
+    assert "--where wants label=NAME" in error("query", index, "x", "--where", "red")
     assert "unknown key" in error("query", index, "x", "--where", "colour=red")
     assert "not a contact sheet" in error("query", index, "x", "--html", tmp_path / "thesis.html")
     (photos / "broken.jpg").write_bytes(b"x")
@@ -229,3 +229,22 @@ def test_interrupting_a_build_keeps_what_was_embedded(photos, tmp_path, monkeypa
     assert "run the same command to go on" in result.stderr
     monkeypatch.undo()
     assert "4 embedded" in run("index", "build", photos, "--out", tmp_path / "index").stdout
+
+
+def test_an_empty_path_is_not_the_current_folder(photos, index, monkeypatch):
+    monkeypatch.chdir(photos)
+    assert "empty PATH" in error("index", "remove", index, "")
+    assert json.loads(run("index", "info", index, "--json").stdout)["pictures"] == 4
+
+
+def test_folder_names_that_are_no_text_are_written_with_escapes(photos, index):
+    folder = os.fsencode(photos) + b"/caf\xe9"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("the file system takes Unicode names only")
+    with open(folder + b"/a.png", "wb") as file:
+        file.write((photos / "red" / "b.png").read_bytes())
+    run("index", "build", photos, "--out", index)
+    skipped = json.loads(run("index", "info", index, "--json").stdout)["skipped"]
+    assert [row["path"] for row in skipped] == [f"{photos}/caf\\xe9/a.png"]

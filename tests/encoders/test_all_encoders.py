@@ -12,7 +12,7 @@ from fewshot.testing import ENCODER_CHECKS
 PREFIXES = ("clip", "lite", "st", "timm", "toy")
 
 
-@pytest.fixture(scope="module", params=PREFIXES)
+@pytest.fixture(scope="module", params=[*PREFIXES, "lite:stage6"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     files: dict[str, Callable[[], str]] = {
         "clip": lambda: f":tiny-clip@{request.getfixturevalue('clip_file')}",

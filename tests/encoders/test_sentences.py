@@ -8,7 +8,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from fewshot.encoders import hub, lite_text, load_encoder
-from fewshot.errors import FormatError, InvalidOption, MissingInput, WeightsMissing
+from fewshot.errors import FormatError, InvalidOption, MissingInput, UnknownName, WeightsMissing
 
 TEXTS = ["a dog", "a longer sentence, about something else", ""]
 
@@ -37,3 +37,9 @@ def test_offline_and_bad_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         load_encoder(f"st:{tmp_path}", "cpu")
     with pytest.raises(InvalidOption, match="names no model"):
         load_encoder("st:", "cpu")
+
+
+def test_a_name_that_no_hub_can_have() -> None:
+    for name in ("a/b/c", "../my models"):
+        with pytest.raises(UnknownName, match="neither a folder on this machine nor a name"):
+            load_encoder(f"st:{name}", "cpu")

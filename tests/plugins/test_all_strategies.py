@@ -3,9 +3,9 @@
 import pkgutil
 from importlib.metadata import distribution
 
-import fewshot_plugins
 import pytest
 
+import fewshot_plugins
 from fewshot.registry import COMMAND_GROUP, GROUP, registry
 from fewshot.testing import STRATEGY_CHECKS
 

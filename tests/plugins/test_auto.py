@@ -5,9 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins._holdout import hold_out, shot_folds
-from fewshot_plugins.auto import Auto, centred_text, members
-from fewshot_plugins.zero_shot import ZeroShot
 from scipy.optimize import minimize
 
 from fewshot import LinearHead, make_task
@@ -16,6 +13,9 @@ from fewshot.errors import MissingInput
 from fewshot.strategy import fit
 from fewshot.task import without
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins._holdout import hold_out, shot_folds
+from fewshot_plugins.auto import Auto, centred_text, members
+from fewshot_plugins.zero_shot import ZeroShot
 
 BOTH = ("support", "text")
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins._blend import blend_weights
 from scipy.optimize import minimize
+
+from fewshot_plugins._blend import blend_weights
 
 
 def problem(seed, rows=30, classes=4, members=3, useful=(2.0, 0.0, 1.0)):

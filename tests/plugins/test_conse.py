@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribute_tasks import attribute_task, z_scores
-from fewshot_plugins.conse import ConSE
 from sklearn.linear_model import LogisticRegression
 
+from attribute_tasks import attribute_task, z_scores
 from fewshot.strategy import fit
+from fewshot_plugins.conse import ConSE
 
 
 def cosine(a, b):

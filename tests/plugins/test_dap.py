@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from attribute_tasks import attribute_task
-from fewshot_plugins.dap import DAP
 from sklearn.linear_model import LogisticRegression
 
+from attribute_tasks import attribute_task
 from fewshot.strategy import fit
+from fewshot_plugins.dap import DAP
 
 
 def literal(task, query, c, prior):

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import torch
-from fewshot_plugins._descent import batches, cosine_slope, cross_entropy_slope
 
 from fewshot.testing import toy_task
+from fewshot_plugins._descent import batches, cosine_slope, cross_entropy_slope
 
 
 def test_small_tasks_use_all_examples_in_each_step():

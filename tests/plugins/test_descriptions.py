@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from fewshot_plugins.descriptions import Descriptions
-from fewshot_plugins.zero_shot import ZeroShot
 
 from fewshot import make_task
 from fewshot.arrays import unit
 from fewshot.strategy import fit
+from fewshot_plugins.descriptions import Descriptions
+from fewshot_plugins.zero_shot import ZeroShot
 
 
 def problem():

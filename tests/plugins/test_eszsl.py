@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from attribute_tasks import attribute_task, stacked, z_scores
-from fewshot_plugins.eszsl import ESZSL
 
+from attribute_tasks import attribute_task, stacked, z_scores
 from fewshot.errors import MissingInput
 from fewshot.strategy import fit
+from fewshot_plugins.eszsl import ESZSL
 
 
 def literal(task, ridge, ridge_attributes):

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins.gda import FACTOR, GDA, discriminants
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from fewshot import fit
 from fewshot.task import without
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.gda import FACTOR, GDA, discriminants
 
 
 @pytest.mark.parametrize("dim", [8, 60])  # more examples than dims, and fewer

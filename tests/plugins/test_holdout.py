@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from fewshot_plugins._holdout import class_folds, hold_out, ranks, shot_folds
-from fewshot_plugins.prototypical import Prototypical
 
 from fewshot import make_task
 from fewshot.testing import toy_task
+from fewshot_plugins._holdout import class_folds, hold_out, ranks, shot_folds
+from fewshot_plugins.prototypical import Prototypical
 
 
 def fits(task):

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attribute_tasks import attribute_task
-from fewshot_plugins.iap import IAP
 from sklearn.linear_model import LogisticRegression
 
+from attribute_tasks import attribute_task
 from fewshot.strategy import fit
+from fewshot_plugins.iap import IAP
 
 
 def literal(task, query, c, floor):

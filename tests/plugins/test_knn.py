@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins.knn import KNN
-from fewshot_plugins.matching import Matching
 from sklearn.neighbors import KNeighborsClassifier
 
 from fewshot import fit, make_task
 from fewshot.arrays import unit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.knn import KNN
+from fewshot_plugins.matching import Matching
 
 
 @pytest.mark.parametrize("k", [1, 4, 7, 24])

@@ -5,13 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins._folds import folds
-from fewshot_plugins.linear_probe import GRID, LinearProbe
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from fewshot import LinearHead, Task, fit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins._folds import folds
+from fewshot_plugins.linear_probe import GRID, LinearProbe
 
 
 def objective(weight: np.ndarray, bias: np.ndarray, task: Task, c: float) -> float:

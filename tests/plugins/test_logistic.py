@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins._logistic import logistic
 from sklearn.linear_model import LogisticRegression
+
+from fewshot_plugins._logistic import logistic
 
 softmax = partial(torch.softmax, dim=-1)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from easyfsl_peer import easyfsl_scores
-from fewshot_plugins.prototypical import Prototypical
 from sklearn.neighbors import NearestCentroid
 
+from easyfsl_peer import easyfsl_scores
 from fewshot import fit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.prototypical import Prototypical
 
 
 def test_logits_are_squared_distances_to_class_means() -> None:

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from attribute_tasks import attribute_task, z_scores
+from fewshot.strategy import fit
 from fewshot_plugins import _ranking
 from fewshot_plugins.ale import ALE
 from fewshot_plugins.devise import DeViSE
-
-from fewshot.strategy import fit
 
 METHODS = {
     "devise": DeViSE(margin=0.1, rate=0.05, epochs=7, scale=1.0, gamma=0.0),

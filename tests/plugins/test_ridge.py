@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from fewshot_plugins._loo import SCALES, best_scale, repeated
-from fewshot_plugins.ridge import PENALTIES, Ridge, best_penalty, left_out, principal
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.linear_model import RidgeClassifier
 
 from fewshot import fit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins._loo import SCALES, best_scale, repeated
+from fewshot_plugins.ridge import PENALTIES, Ridge, best_penalty, left_out, principal
 
 
 def without_each(task, penalty):

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from attribute_tasks import attribute_task, z_scores
-from fewshot_plugins.sae import SAE, sylvester
 from scipy.linalg import solve_sylvester
 
+from attribute_tasks import attribute_task, z_scores
 from fewshot.strategy import fit
+from fewshot_plugins.sae import SAE, sylvester
 
 
 def literal(task, balance):

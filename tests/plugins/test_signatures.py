@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from attribute_tasks import attribute_task, z_scores
 from fewshot_plugins._signatures import binarise, informative, row_space, standardise
 

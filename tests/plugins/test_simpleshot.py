@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from easyfsl_peer import easyfsl_scores
-from fewshot_plugins.simpleshot import SimpleShot
 
+from easyfsl_peer import easyfsl_scores
 from fewshot import Task, fit
 from fewshot.testing import toy_queries, toy_task
+from fewshot_plugins.simpleshot import SimpleShot
 
 
 def literal(task: Task, query: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Eigenvalues of Gram matrices with zero rows, which single precision gets wrong without saying so."""
 
 import torch
+
 from fewshot_plugins._spectrum import symmetric_eigen
 
 

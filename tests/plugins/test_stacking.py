@@ -5,13 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+
 from attribute_tasks import attribute_task, stacked
+from fewshot import LinearHead
+from fewshot.strategy import fit
 from fewshot_plugins._stacking import FOLDS, best_offset, choose_gamma, stack
 from fewshot_plugins.dap import DAP
 from fewshot_plugins.eszsl import ESZSL
-
-from fewshot import LinearHead
-from fewshot.strategy import fit
 
 
 def harmonic(gamma, margin, gain, loss):

@@ -3,15 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
+from fewshot.strategy import fit
+from fewshot.testing import toy_queries, toy_task
 from fewshot_plugins.clap import Clap
 from fewshot_plugins.cross_modal import CrossModal
 from fewshot_plugins.lp_plus_plus import LpPlusPlus
 from fewshot_plugins.task_res import TaskRes
 from fewshot_plugins.tip_adapter import TipAdapter
 from fewshot_plugins.tip_adapter_f import TipAdapterF
-
-from fewshot.strategy import fit
-from fewshot.testing import toy_queries, toy_task
 
 BOTH = ("support", "text")
 

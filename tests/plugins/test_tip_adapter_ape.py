@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from fewshot_plugins._cache import ALPHAS, BETAS, FACTORS
-from fewshot_plugins.ape import Ape, channel_cost, keep_lowest
-from fewshot_plugins.tip_adapter import TipAdapter
 
 from fewshot.arrays import unit
 from fewshot.strategy import fit
 from fewshot.testing import STRATEGY_CHECKS, toy_queries, toy_task
+from fewshot_plugins._cache import ALPHAS, BETAS, FACTORS
+from fewshot_plugins.ape import Ape, channel_cost, keep_lowest
+from fewshot_plugins.tip_adapter import TipAdapter
 
 BOTH = ("support", "text")
 

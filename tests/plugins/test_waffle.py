@@ -1,10 +1,10 @@
 """waffle: its random phrases, and that they reach the encoder."""
 
 import torch
-from fewshot_plugins.waffle import WORDS, Waffle, waffle_phrases
 
 from fewshot.classifier import Classifier
 from fewshot.encoders import load_encoder
+from fewshot_plugins.waffle import WORDS, Waffle, waffle_phrases
 
 
 def test_phrases_are_pairs_of_words_and_letters_shared_by_all_classes():

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from fewshot_plugins.zero_shot import ZeroShot
 
 from fewshot import make_task
 from fewshot.arrays import unit
 from fewshot.errors import MissingInput
 from fewshot.strategy import fit
+from fewshot_plugins.zero_shot import ZeroShot
 
 
 def phrases(*shape, seed=0):

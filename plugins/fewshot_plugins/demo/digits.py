@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from fewshot.embedding import embed_images
 from torch import Tensor
 
 from fewshot.classifier import Classifier
 from fewshot.datasets.digits import NAMES, Digits
+from fewshot.embedding import embed_images
 from fewshot.encoders import Encoder
 from fewshot_plugins.demo.material import digit_attributes
 
