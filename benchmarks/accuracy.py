@@ -20,15 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewshot.bench import Journal, cell_key, draw_from
-from fewshot.classes import spoken
+from fewshot.bench import Journal, cell_key, draw_from, of_splits
 from fewshot.embed_items import embed_items
 from fewshot.encoders import Encoder, load_encoder
-from fewshot.episodes import EpisodeSpec
+from fewshot.episodes import Episodes, EpisodeSpec
 from fewshot.errors import DataError
 from fewshot.evaluate import evaluate
 from fewshot.features import Features
-from fewshot.problem import embed_phrases
 from fewshot.provenance import versions
 from fewshot.registry import registry
 from fewshot.report import Result
@@ -61,37 +59,27 @@ def load(name: str, data: Path, cache: Path, encoder: Encoder) -> Features:
     """Embeddings of the items of the splits that are used, and of the names of their classes."""
     source = SOURCES[name]
     items = registry().dataset(source.dataset)().load(data / source.path)
+    items = of_splits(dataclasses.replace(items, phrases={}), [EpisodeSpec(split=source.split)])
     features, notes = embed_items(name, items, encoder, cache=cache, progress=True)
     for note in notes:
         print(note, file=sys.stderr)
-    wanted = np.isin(features.splits, source.split.split(">")) if source.split else np.ones(len(features.x), bool)
-    classes, labels = np.unique(features.labels[wanted], return_inverse=True)
-    names = tuple(features.classes[c] for c in classes)
-    prompts = [[template.replace("{}", spoken(n)) for template in encoder.templates] for n in names]
-    text, weight = embed_phrases(encoder, prompts)
-    return dataclasses.replace(
-        features,
-        x=features.x[torch.from_numpy(wanted)],
-        labels=labels.reshape(-1).astype(np.int64),
-        classes=names,
-        splits=tuple(s for s, w in zip(features.splits, wanted, strict=True) if w) if source.split else (),
-        text=text,
-        text_weight=weight,
-        unseen=None,
-        fixed=(),
-    )
+    return features
 
 
 def draws(strategy: Strategy, source: Source, features: Features, shots: int, most: int) -> int:
     """How many draws a strategy gets: one when a split holds just so many items, fewer when it takes long."""
-    support = source.split.split(">")[0]
-    sizes = np.bincount(
-        features.labels[np.isin(features.splits, [support])] if ">" in source.split else features.labels
-    )
-    if ">" in source.split and (sizes == shots).all():
+    support, _, query = source.split.partition(">")
+    if query and (np.bincount(features.labels[np.asarray(features.splits) == support]) == shots).all():
         return 1
-    quick = strategy.speed == "closed-form" and not strategy.transductive
-    return most if quick else max(1, most // (20 if source.slow else 5))
+    if strategy.transductive or strategy.speed == "gradient":
+        return max(1, most // (20 if source.slow else 5))
+    return most if strategy.speed == "closed-form" or not source.slow else max(1, most // 5)
+
+
+def first(episodes: Episodes, count: int) -> Episodes:
+    """The first episodes of those drawn, so that strategies with fewer draws meet the same ones as the others."""
+    drawn = ("classes", "support", "support_labels", "query", "query_labels", "unlabeled")
+    return dataclasses.replace(episodes, **{name: getattr(episodes, name)[:count] for name in drawn})
 
 
 def usable(features: Features) -> Iterator[Strategy]:
@@ -103,8 +91,7 @@ def usable(features: Features) -> Iterator[Strategy]:
             yield cls()
 
 
-def cell(strategy: Strategy, features: Features, spec: EpisodeSpec, journal: Journal) -> Result:
-    episodes = draw_from(features, spec)
+def cell(strategy: Strategy, features: Features, episodes: Episodes, journal: Journal) -> Result:
     key = cell_key(strategy, features, episodes, torch.device("cpu"))
     if key not in journal.done:
         journal.add(key, evaluate(strategy, features, episodes, block=10))
@@ -116,16 +103,16 @@ def run(given: argparse.Namespace) -> dict[str, object]:
     encoder, journal = load_encoder(given.encoder), Journal(given.out.with_suffix(".journal"))
     cells, missing = [], []
     for name in given.sets:
-        features = load(name, given.data, given.cache, encoder)
+        features, drawn = load(name, given.data, given.cache, encoder), {}
         for strategy in usable(features):
             if given.strategies and strategy.name not in given.strategies:
                 continue
             for shots in given.shots:
                 n = draws(strategy, SOURCES[name], features, shots, given.draws)
-                split = SOURCES[name].split
-                spec = EpisodeSpec(way=0, shot=shots, query=0, episodes=n, seed=given.seed, split=split)
                 try:
-                    result = cell(strategy, features, spec, journal)
+                    if shots not in drawn:
+                        drawn[shots] = draw_from(features, spec_of(name, shots, given))
+                    result = cell(strategy, features, first(drawn[shots], n), journal)
                 except DataError as error:
                     missing.append(f"{name}, {shots} shots: {error}")
                     continue
@@ -135,8 +122,8 @@ def run(given: argparse.Namespace) -> dict[str, object]:
                     flush=True,
                 )
     return {
-        "command": f"python benchmarks/accuracy.py --data DATA --cache CACHE --encoder {given.encoder} "
-        f"--draws {given.draws} --seed {given.seed} --out OUT",
+        "command": "python benchmarks/accuracy.py --data DATA --cache CACHE "
+        f"--encoder {given.encoder} --draws {given.draws} --seed {given.seed} --out OUT",
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint,
         "device": "cpu",
@@ -146,6 +133,11 @@ def run(given: argparse.Namespace) -> dict[str, object]:
         "left_out": sorted(set(missing)),
         "cells": cells,
     }
+
+
+def spec_of(name: str, shots: int, given: argparse.Namespace) -> EpisodeSpec:
+    split = SOURCES[name].split
+    return EpisodeSpec(way=0, shot=shots, query=0, episodes=given.draws, seed=given.seed, split=split)
 
 
 def row(name: str, shots: int, result: Result) -> dict[str, object]:

@@ -9,7 +9,7 @@ STEPS, HALVINGS = 20, 8
 ROUNDING = 1e-6  # relative change of the cost that counts as none
 
 
-def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) -> Tensor:
+def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float | Tensor) -> Tensor:
     """Minimise sum_i CE(softmax(sum_m w_m logits_im), label_i) + pull/2 |w - prior|^2 over w >= 0.
 
     Newton's method with step halving, on the weights that are not held at zero.
@@ -23,7 +23,7 @@ def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) ->
     prior
         [*B, M] weights to be drawn to; what is found when no row counts.
     pull
-        strength of the prior, in examples.
+        strength of the prior, in examples; one for all tasks, or [*B].
 
     Returns
     -------
@@ -31,6 +31,7 @@ def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) ->
         [*B, M]
     """
     counts = (labels >= 0).to(logits.dtype)  # [*B, N]
+    strength = torch.as_tensor(pull, dtype=prior.dtype, device=prior.device).expand(prior.shape[:-1]).unsqueeze(-1)
     own = labels.clamp_min(0).unsqueeze(-1)  # [*B, N, 1]
     absent = torch.isinf(logits[..., 0])  # [*B, N, C]
     absent = absent & ~absent.all(-1, keepdim=True)
@@ -43,13 +44,13 @@ def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) ->
 
     def cost(w: Tensor, log_p: Tensor) -> Tensor:  # -> [*B]
         surprise = -log_p.gather(-1, own).squeeze(-1)  # [*B, N]
-        return torch.where(counts > 0, surprise, 0.0).sum(-1) + pull / 2 * (w - prior).square().sum(-1)
+        return torch.where(counts > 0, surprise, 0.0).sum(-1) + strength[..., 0] / 2 * (w - prior).square().sum(-1)
 
     w = prior.clamp_min(0)
     log_p = scores(w)
     best = cost(w, log_p)  # [*B]
     for _ in range(STEPS):
-        step = _newton_step(z, right, log_p.exp() * counts.unsqueeze(-1), counts, w, prior, pull)  # [*B, M]
+        step = _newton_step(z, right, log_p.exp() * counts.unsqueeze(-1), counts, w, prior, strength)  # [*B, M]
         size = torch.ones_like(best)  # [*B]
         for _ in range(HALVINGS):
             moved = (w - size.unsqueeze(-1) * step).clamp_min(0)
@@ -68,13 +69,13 @@ def blend_weights(logits: Tensor, labels: Tensor, prior: Tensor, pull: float) ->
     return w
 
 
-def _newton_step(z: Tensor, right: Tensor, p: Tensor, counts: Tensor, w: Tensor, prior: Tensor, pull: float) -> Tensor:
+def _newton_step(z: Tensor, right: Tensor, p: Tensor, counts: Tensor, w: Tensor, prior: Tensor, pull: Tensor) -> Tensor:
     """Newton's direction with the weights that would go below zero held there.  -> [*B, M]"""
     mean = (p.unsqueeze(-1) * z).sum(-2)  # [*B, N, M] expected logits, zero in rows that do not count
     gradient = (mean - right * counts.unsqueeze(-1)).sum(-2) + pull * (w - prior)  # [*B, M]
     flat, weighted = z.flatten(-3, -2), (p.unsqueeze(-1) * z).flatten(-3, -2)  # [*B, N C, M]
     eye = torch.eye(w.shape[-1], dtype=w.dtype, device=w.device)
-    curvature = weighted.mT @ flat - mean.mT @ mean + (pull + 1e-6) * eye  # [*B, M, M]
+    curvature = weighted.mT @ flat - mean.mT @ mean + (pull.unsqueeze(-1) + 1e-6) * eye  # [*B, M, M]
     held = (w <= 0) & (gradient > 0)  # [*B, M]
     free = (~held).to(w.dtype)
     curvature = curvature * free.unsqueeze(-1) * free.unsqueeze(-2) + torch.diag_embed(held.to(w.dtype))

@@ -34,7 +34,7 @@ class TipAdapterF(Strategy):
     scale: float = option(100.0, "factor on the text cosine (CLIP's own is 100)", min=0.0)
     calibrate: bool = option(True, "scale all logits by leave-one-out before training")
     rate: float = option(0.001, "learning rate at the start; it falls along a cosine", min=0.0)
-    steps: int = option(100, "steps of AdamW", min=0)
+    steps: int = option(50, "steps of AdamW", min=0)
     rows: int = option(256, "examples a step, as in the paper; small tasks use all", min=1)
 
     def fit(self, task: Task) -> CacheHead:

@@ -14,7 +14,7 @@ from fewshot.strategy import fit
 from fewshot.task import without
 from fewshot.testing import toy_queries, toy_task
 from fewshot_plugins._holdout import hold_out, shot_folds
-from fewshot_plugins.auto import VISUAL, Auto, centred_text, members
+from fewshot_plugins.auto import Auto, centred_text, members
 from fewshot_plugins.zero_shot import ZeroShot
 
 BOTH = ("support", "text")
@@ -30,33 +30,33 @@ def log_loss(z, w, label):
     return np.log(np.exp(scores - scores[label]).sum())
 
 
+def least(cost, start):
+    return minimize(cost, start, bounds=[(0, None)] * len(start), options={"ftol": 1e-14}).x
+
+
 def test_is_the_blend_of_its_docstring():
     task = toy_task(BOTH, shots=4, classes=5, dim=12, noise=2.0)
-    strategy = Auto(pull=3.0, visual=1.2, overlap=0.25)
+    strategy = Auto(pull=80.0, visual=1.2, overlap=0.25)
     held = hold_out(members, task, shot_folds(task, 5))
     scale = held.spread().numpy()
     held_z, held_y = held.logits.numpy() / scale, held.labels.numpy()
     text = centred_text(task).logits(task.support).numpy()[..., None] / scale[0]
 
-    def alone(w):
+    def fold_loss(w):
+        return sum(log_loss(z, w, y) for z, y in zip(held_z, held_y, strict=True))
+
+    def text_loss(w):
         return sum(log_loss(z, w, y) for z, y in zip(text, task.labels.numpy(), strict=True)) + (w[0] - 1) ** 2
 
-    text_weight = minimize(alone, [1.0], bounds=[(0, None)]).x[0]
-    seen_apart = 1.2 * 4**0.25  # four shots
-    prior_text = max(0.0, text_weight - 0.25 * seen_apart) / (1 - 0.25**2) / 4
-    prior_visual = max(0.1 * seen_apart, seen_apart - 0.25 * text_weight) / (1 - 0.25**2)
-    prior = np.array([prior_text, *[prior_visual * share for _, share in VISUAL]])
-
-    def together(w):
-        return sum(log_loss(z, w, y) for z, y in zip(held_z, held_y, strict=True)) + 1.5 * ((w - prior) ** 2).sum()
-
-    weights = minimize(together, prior, bounds=[(0, None)] * len(prior)).x
-
-    def scaled(t):
-        rows = zip(held_z, held_y, strict=True)
-        return sum(log_loss(z, weights * t[0], y) for z, y in rows) + (t[0] - 1) ** 2
-
-    weights = weights * minimize(scaled, [1.0], bounds=[(0, None)]).x[0]
+    alone, apart = least(text_loss, [1.0])[0], 1.2 * 4**0.25
+    ridge = 0.8 / 4
+    shares = np.array([0.0, ridge, (1 - ridge) / 2, (1 - ridge) / 2])
+    said = max(0.0, alone - 0.25 * apart) / (1 - 0.25**2) / 4
+    shown = max(0.1 * apart, apart - 0.25 * alone) / (1 - 0.25**2)
+    prior = np.array([said, *(shown * shares)])
+    factor = least(lambda c: fold_loss(prior * c[0]) + 0.05 * (c[0] - 1) ** 2, [1.0])[0]
+    pull = 80 / 4**2 / factor**2
+    weights = least(lambda w: fold_loss(w) + pull / 2 * ((w - factor * prior) ** 2).sum(), factor * prior)
     query, _ = toy_queries(task)
     wanted = sum(w / s * head.logits(query) for w, s, head in zip(weights, scale, members(task), strict=True))
     centred = [z - z.mean(-1, keepdim=True) for z in (fit(strategy, task).logits(query), wanted)]
