@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewshot.bench import Journal, cell_key, draw_from, of_splits
+from fewshot.bench import Journal, cell_key, draw_from, of_splits, phrased
+from fewshot.datasets import Items
 from fewshot.embed_items import embed_items
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.episodes import Episodes, EpisodeSpec
@@ -55,7 +56,7 @@ SOURCES = {
 }
 
 
-def load(name: str, data: Path, cache: Path, encoder: Encoder) -> Features:
+def load(name: str, data: Path, cache: Path, encoder: Encoder) -> tuple[Features, Items]:
     """Embeddings of the items of the splits that are used, and of the names of their classes."""
     source = SOURCES[name]
     items = registry().dataset(source.dataset)().load(data / source.path)
@@ -63,7 +64,7 @@ def load(name: str, data: Path, cache: Path, encoder: Encoder) -> Features:
     features, notes = embed_items(name, items, encoder, cache=cache, progress=True)
     for note in notes:
         print(note, file=sys.stderr)
-    return features
+    return features, items
 
 
 def draws(strategy: Strategy, source: Source, features: Features, shots: int, most: int) -> int:
@@ -103,8 +104,9 @@ def run(given: argparse.Namespace) -> dict[str, object]:
     encoder, journal = load_encoder(given.encoder), Journal(given.out.with_suffix(".journal"))
     cells, missing = [], []
     for name in given.sets:
-        features, drawn = load(name, given.data, given.cache, encoder), {}
+        (features, items), drawn = load(name, given.data, given.cache, encoder), {}
         for strategy in usable(features):
+            own = phrased(strategy, features, encoder, items)
             if given.strategies and strategy.name not in given.strategies:
                 continue
             for shots in given.shots:
@@ -112,7 +114,7 @@ def run(given: argparse.Namespace) -> dict[str, object]:
                 try:
                     if shots not in drawn:
                         drawn[shots] = draw_from(features, spec_of(name, shots, given))
-                    result = cell(strategy, features, first(drawn[shots], n), journal)
+                    result = cell(strategy, own, first(drawn[shots], n), journal)
                 except DataError as error:
                     missing.append(f"{name}, {shots} shots: {error}")
                     continue
