@@ -70,7 +70,7 @@ def one(name: str) -> dict[str, object]:
 
 
 def peer() -> dict[str, object]:
-    """Compare `linear_probe` and scikit-learn on the same rows, at the same C, from the default start to the default stop."""
+    """Compare `linear_probe` and scikit-learn on the same rows, at the same C, each stopping as it does by default."""
     from sklearn.linear_model import LogisticRegression
 
     x, y, _ = material(EXAMPLES // CLASSES)
