@@ -89,6 +89,7 @@ def evaluate(
                 observe(Scored(chosen, query, labels, classes, logits))
             if progress:
                 progress(len(chosen))
+        scores.flush()
     seconds = time.perf_counter() - begin
     cost = Cost(
         seconds=seconds,
