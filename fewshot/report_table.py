@@ -37,6 +37,8 @@ def report_lines(report: Report) -> list[str]:
     tail = ["accuracy in %, mean over episodes with 95 % half width; ece in %"]
     if any(r.transductive for r in report.results):
         tail.append("* sees all queries of an episode, without labels; dirichlet: unequal numbers of queries a class")
+    if any(r.calibrated for r in report.results):
+        tail.append("+T: probabilities scaled by a temperature from leaving examples out")
     notes = [line for note in tail for line in textwrap.wrap(note, WIDTH)]
     return [*textwrap.wrap(head, WIDTH), "", text_table(rows), "", *notes]
 
@@ -70,9 +72,9 @@ def _cell(result: Result) -> tuple[str, ...]:
 
 
 def strategy_name(result: Result) -> str:
-    """Name of the strategy with the options that differ from its defaults."""
+    """Name of the strategy with the options that differ from its defaults; `+T` when its logits were scaled."""
     changed = ",".join(f"{k}={v}" for k, v in _changed(result).items())
-    return result.strategy + (f"({changed})" if changed else "")
+    return result.strategy + (f"({changed})" if changed else "") + ("+T" if result.calibrated else "")
 
 
 def _changed(result: Result) -> dict[str, Any]:
