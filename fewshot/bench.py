@@ -104,7 +104,8 @@ def run_suite(
                 raise
             say(f"left out {run.dataset}: {error}")
             continue
-        for features, encoder in _embedded(run, items, str(where), cache, say):
+        title = data_title(run.dataset, run.path)
+        for features, encoder in embedded(title, items, run.encoders, str(where), cache, say):
             for episodes in _drawn(run, features, chosen, episodes_from):
                 if save_episodes is not None:
                     _save(save_episodes, features, episodes)
@@ -147,12 +148,13 @@ def _text_of(items: Items, kept: Sequence[int]) -> NDArray[np.float32]:
     return items.text[[c in left for c in items.classes]]
 
 
-def _embedded(
-    run: Run, items: Items, device: str, cache: Path | None, say: Say
+def embedded(
+    title: str, items: Items, encoders: Sequence[str], device: str, cache: Path | None, say: Say
 ) -> Iterator[tuple[Features, Encoder | None]]:
-    for name in run.encoders if items.features is None else run.encoders[:1]:
+    """Embed the items with one encoder after the other; features that are there already come once, without one."""
+    for name in encoders if items.features is None else encoders[:1]:
         encoder = load_encoder(name, device) if items.features is None else None
-        features, notes = embed_items(data_title(run.dataset, run.path), items, encoder, cache=cache, progress=True)
+        features, notes = embed_items(title, items, encoder, cache=cache, progress=True)
         for note in notes[:5]:
             say(note)
         if len(notes) > 5:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot.cli import bench_report
+from fewshot.cli import bench_report, bench_retrieval
 from fewshot.errors import DataError, InvalidOption
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def dataset_of_word(word: str) -> tuple[str, Path | None]:
 
 
 bench.add_command(bench_report.report)
+bench.add_command(bench_retrieval.retrieval)
 
 
 @bench.command("list")
