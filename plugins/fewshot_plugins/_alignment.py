@@ -75,6 +75,12 @@ class Alignment(Strategy):
         source, space = self.align(both, task.classes) if len(both.items) > 1 else (both.source, None)
         return in_space(self.learner(), both, source, space, task)
 
+    def moved(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Where the source's and the target's items go.  -> [N, M], [S + U, M]"""
+        both = domains(task, self.name)
+        source, space = self.align(both, task.classes)
+        return source, both.items if space is None else space.place(both.items)
+
     def learner(self) -> Strategy:
         """Make the strategy named by `then`.
 

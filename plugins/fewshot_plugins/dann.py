@@ -19,7 +19,7 @@ SCALE = 14.0  # on the class scores, as in `ridge` for one shot
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptedHead:
+class AdapterHead:
     """A low-rank change of the embedding, then linear scores."""
 
     down: Tensor  # [R, D]
@@ -73,14 +73,20 @@ def _balanced(domain: Tensor) -> Tensor:
 
 def losses(weights: list[Tensor], data: Examples, strength: float) -> Tensor:
     """Class loss, plus the discriminator's, whose gradient is reversed and scaled where it enters the adapter."""
-    down, up, weight, bias, hidden, shift, out, middle = weights
+    down, up, weight, bias, *_ = weights
     z = adapt(data.x, down, up)  # [n, D]
     scores = SCALE * z[: len(data.labels)] @ weight.mT + bias  # [m, C + K]
     classes = (data.share * F.cross_entropy(scores, data.labels, reduction="none")).sum()
     reversed_z = z * -strength + (z * (1 + strength)).detach()  # gradient reversal: z forwards, -strength backwards
-    domain = F.relu(reversed_z @ hidden.mT + shift) @ out + middle  # [n]
-    told = (data.part * F.binary_cross_entropy_with_logits(domain, data.domain, reduction="none")).sum()
-    return classes + told + DECAY / 2 * torch.stack([w.square().sum() for w in weights]).sum()
+    decay = DECAY / 2 * torch.stack([w.square().sum() for w in weights]).sum()
+    return classes + discriminator_loss(reversed_z, data, weights) + decay
+
+
+def discriminator_loss(z: Tensor, data: Examples, weights: list[Tensor]) -> Tensor:
+    """Cross-entropy of telling the domains apart; log 2 when it cannot.  z [n, D]"""
+    hidden, shift, out, middle = weights[4:]
+    domain = F.relu(z @ hidden.mT + shift) @ out + middle  # [n]
+    return (data.part * F.binary_cross_entropy_with_logits(domain, data.domain, reduction="none")).sum()
 
 
 def start(dim: int, classes: int, rank: int, device: torch.device) -> list[Tensor]:
@@ -114,26 +120,40 @@ class Dann(Strategy):
     batched = False
     speed = "gradient"
     paper = "Ganin, Ustinova, Ajakan, Germain, Larochelle, Laviolette, Marchand, Lempitsky 2016, arXiv:1505.07818"
-    heads = (AdaptedHead,)
+    heads = (AdapterHead,)
     rank: int = option(32, "R: hidden units of the adapter, and of the discriminator", min=1)
     strength: float = option(0.1, "weight of the reversed gradient; 0 only learns the classes", min=0.0)
-    steps: int = option(150, "steps of Adam", min=1)
-    rate: float = option(0.02, "first learning rate", min=1e-6)
+    steps: int = option(120, "steps of Adam", min=1)
+    rate: float = option(0.01, "first learning rate", min=1e-6)
 
-    def fit(self, task: Task) -> AdaptedHead:
+    def fit(self, task: Task) -> AdapterHead:
         """Train the adapter.  -> down [R, D], up [D, R], weight [C, D], bias [C]"""
+        _, weights = self._learn(task)
+        down, up, weight, bias = (w.detach().to(task.dtype) for w in weights[:4])
+        return AdapterHead(down, up, SCALE * weight[: task.classes], bias[: task.classes])
+
+    def moved(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Where the source's and the target's items go.  -> [N, D], [S + U, D]"""
+        data, weights = self._learn(task)
+        z = adapt(data.x, *weights[:2]).detach()  # [n, D]
+        return z[data.domain == 0], z[data.domain == 1]
+
+    def _learn(self, task: Task) -> tuple[Examples, list[Tensor]]:
         with torch.inference_mode(False), torch.enable_grad():
             data = examples(Task(**{name: getattr(task, name).clone() for name in Task.__slots__}))
             weights = start(task.dim, int(data.labels.max()) + 1, self.rank, task.device)
-            optimiser = torch.optim.Adam(weights, lr=self.rate)
-            for step in range(self.steps):
-                progress = step / self.steps
-                optimiser.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * progress)) / 2
-                optimiser.zero_grad()
-                losses(weights, data, self.strength * (2 / (1 + math.exp(-10 * progress)) - 1)).backward()
-                optimiser.step()
-        down, up, weight, bias = (w.detach().to(task.dtype) for w in weights[:4])
-        return AdaptedHead(down, up, SCALE * weight[: task.classes], bias[: task.classes])
+            self.train(weights, data)
+        return data, weights
+
+    def train(self, weights: list[Tensor], data: Examples) -> None:
+        """Descend, in place."""
+        optimiser = torch.optim.Adam(weights, lr=self.rate)
+        for step in range(self.steps):
+            progress = step / self.steps
+            optimiser.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * progress)) / 2
+            optimiser.zero_grad()
+            losses(weights, data, self.strength * (2 / (1 + math.exp(-10 * progress)) - 1)).backward()
+            optimiser.step()
 
 
 @hookimpl

@@ -76,8 +76,8 @@ class LabelPropagation(Strategy):
     normalisation by the row sums R, and Y the one-hot labels of the support, solve F = alpha S F + (1 - alpha) Y. It is
     what scikit-learn's LabelSpreading iterates to. A query z outside the graph receives
     sum_j W(z, z_j) F_j / sqrt(R_j), which for an unlabelled item in the graph is, up to a factor, its own row of F.
-    A `source` joins the graph: its items of the task's classes are labelled like support. gamma and alpha were chosen on five sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the
-    data.
+    A `source` joins the graph: its items of the task's classes are labelled like support. gamma and alpha were chosen
+    on five sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the data.
     """
 
     name = "label_propagation"

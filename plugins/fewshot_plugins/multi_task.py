@@ -85,7 +85,7 @@ class MultiTask(Strategy):
     batched = False
     speed = "iterative"
     paper = "Argyriou, Evgeniou, Pontil 2008, doi:10.1007/s10994-007-5040-8"
-    lam: float = option(1.0, "penalty on the weights in the shared metric", min=1e-6)
+    lam: float = option(30.0, "penalty on the weights in the shared metric", min=1e-6)
     epsilon: float = option(0.1, "floor of the metric, as a share of the mean square of the weights", min=1e-9)
     rounds: int = option(10, "rounds of alternation", min=1)
 

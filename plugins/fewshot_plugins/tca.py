@@ -39,7 +39,7 @@ def components(source: Tensor, target: Tensor, *, mu: float, dims: int, landmark
 
 
 def _evenly(items: Tensor, count: int) -> Tensor:
-    order = items[:, :1].sort(0, stable=True).indices.squeeze(-1)
+    order = items[:, 0].argsort(stable=True)
     places = torch.linspace(0, len(items) - 1, min(count, len(items)), device=items.device).round().long()
     return items[order[places]]
 

@@ -18,7 +18,7 @@ LEAST, MOST = 0.01, 0.49  # a target error outside is taken as this: none would 
 
 
 @dataclass(frozen=True, slots=True)
-class VoteHead:
+class BoostedHead:
     """Linear classifiers that vote."""
 
     rounds: tuple[LinearHead, ...]
@@ -79,12 +79,12 @@ class TrAdaBoost(Strategy):
     batched = False
     speed = "iterative"
     paper = "Dai, Yang, Xue, Yu 2007, doi:10.1145/1273496.1273521"
-    heads = (VoteHead,)
+    heads = (BoostedHead,)
     rounds: int = option(20, "rounds T; the second half votes", min=2)
     lam: float = option(0.1, "penalty on the squared weights of each regression", min=1e-6)
     scale: float = option(10.0, "factor on the shares of the votes; higher is more confident", min=0.0)
 
-    def fit(self, task: Task) -> VoteHead:
+    def fit(self, task: Task) -> BoostedHead:
         """Boost, and keep the second half of the rounds."""
         both = domains(task, self.name)
         x, labels = torch.cat([both.source, both.support]), torch.cat([both.source_labels, both.labels])
@@ -96,7 +96,7 @@ class TrAdaBoost(Strategy):
             LinearHead(head.weight.to(task.dtype), None if head.bias is None else head.bias.to(task.dtype))
             for head, _ in found
         )
-        return VoteHead(heads, votes / votes.sum(), self.scale)
+        return BoostedHead(heads, votes / votes.sum(), self.scale)
 
 
 @hookimpl
