@@ -155,8 +155,18 @@ class Solver:
         rows = np.flatnonzero(np.asarray(features.splits) == split) if split else np.zeros(0, np.int64)
         if split and not len(rows):
             raise DataError(f"{features.name!r} has no split {split!r} to take source examples from")
-        labels = np.unique(features.labels[rows], return_inverse=True)[1].reshape(-1)
-        return self.x[torch.from_numpy(rows).to(self.device)], torch.from_numpy(labels).to(self.device)
+        labels = torch.from_numpy(features.labels[rows]).to(self.device)
+        return self.x[torch.from_numpy(rows).to(self.device)], labels
+
+    def _number_source(self, classes: Tensor) -> Tensor:
+        """Number the source's classes as the episodes do, those that one lacks from C on.  [B, C] -> [B, N]"""
+        ways = classes.shape[-1]
+        held, rank = self.source_labels.unique(return_inverse=True)
+        if not bool(torch.isin(held, classes).any()):
+            return (ways + rank).expand(len(classes), -1)
+        number = ways + torch.arange(len(self.text), device=self.device).repeat(len(classes), 1)  # [B, classes]
+        number.scatter_(1, classes, torch.arange(ways, device=self.device).expand_as(classes))
+        return number[:, self.source_labels]
 
     def solve(self, chosen: NDArray[np.int64]) -> tuple[Tensor, float]:
         """Fit and score the chosen episodes.  [B] -> [B, Q, C] and the seconds spent in `fit`"""
@@ -205,7 +215,7 @@ class Solver:
             attributes=self.attributes[classes],
             unlabeled=query[:, :0] if not adapts else unlabeled if apart else query,
             source=self.source.expand(size, -1, -1),
-            source_labels=self.source_labels.expand(size, -1),
+            source_labels=self._number_source(classes),
         )
         return task, query
 

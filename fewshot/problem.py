@@ -134,7 +134,7 @@ def build_problem(
         text, weight = embed_phrases(encoder, own or listed.prompts(templates, encoder.templates))
     others = embed_inputs(encoder, unlabeled, progress=progress) if unlabeled is not None else None
     far, far_names = (None, []) if source is None else embed_labelled(encoder, source, source_labels, progress)
-    far_order = sorted(set(far_names))
+    far_order = [*order, *sorted(set(far_names) - set(order))]
     blank = torch.zeros(0, encoder.dim)
     task = make_task(
         examples.embeddings if examples else blank,

@@ -27,7 +27,9 @@ class Task:
     attributes: Tensor  # [*B, C, A] class signatures; attributes and no support make an unseen class
     unlabeled: Tensor  # [*B, U, D] unlabelled items a transductive strategy may use
     source: Tensor  # [*B, N, D] labelled examples of another domain, for transfer strategies
-    source_labels: Tensor  # [*B, N] int64, labels of their own numbering; -1 marks padding
+    source_labels: (
+        Tensor  # [*B, N] int64: below C the class here of that number, from C on a class of the source alone; -1
+    )
 
     @property
     def batch_shape(self) -> torch.Size:

@@ -174,11 +174,18 @@ def test_source_split_reaches_the_strategy(features):
         needs = frozenset({"support", "source"})
 
         def fit(self, task: Task) -> Head:
-            got.append((task.source.shape, task.source_labels.unique().tolist()))
+            got.append((task.source, task.source_labels, task.support, task.labels))
             return LinearHead(task.source[:, : task.classes])
 
     found = evaluate(Transfer(), features, drawn(features, source="train", split="test"))
-    assert got[0] == ((50, CLASSES * EACH // 2, DIM), list(range(CLASSES)))
+    source, source_labels, support, labels = got[0]
+    assert source.shape == (50, CLASSES * EACH // 2, DIM)
+    row = {tuple(x.tolist()): int(y) for x, y in zip(features.x, features.labels, strict=True)}
+    for episode in range(0, 50, 10):
+        name = {int(y): row[tuple(x.tolist())] for x, y in zip(support[episode], labels[episode], strict=True)}
+        for x, y in zip(source[episode], source_labels[episode].tolist(), strict=True):
+            own = row[tuple(x.tolist())]  # the class in the data
+            assert name[y] == own if y in name else own not in name.values()
     assert found.budget.source == CLASSES * EACH // 2
     with pytest.raises(MissingInput, match="needs labelled examples of another domain"):
         evaluate(Transfer(), features, drawn(features))

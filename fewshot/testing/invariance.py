@@ -46,7 +46,9 @@ def class_order(strategy: Strategy) -> None:
         order = torch.tensor([2, 0, 3, 1])  # new class i is old class order[i]
         labels = torch.where(task.labels >= 0, order.argsort()[task.labels], -1)
         text, weight, signs = task.text[order], task.text_weight[order], task.attributes[order]
-        other = replace(task, labels=labels, text=text, text_weight=weight, attributes=signs)
+        shared = (task.source_labels >= 0) & (task.source_labels < task.classes)
+        numbers = torch.where(shared, order.argsort()[task.source_labels.clamp(0, 3)], task.source_labels)
+        other = replace(task, labels=labels, text=text, text_weight=weight, attributes=signs, source_labels=numbers)
         same(answer(strategy, other, query), answer(strategy, task, query)[:, order], "classes in another order")
 
 

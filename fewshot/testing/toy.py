@@ -11,7 +11,8 @@ from fewshot.arrays import unit
 from fewshot.task import Task, make_task
 
 PHRASES, ATTRIBUTES, UNLABELED = 3, 12, 6  # phrases a class, attributes a class, unlabelled items a class
-SOURCE_CLASSES, SOURCE_SHOTS = 6, 5
+SOURCE_CLASSES, SOURCE_SHOTS = 6, 5  # classes of the source alone, beside the task's own; items of each
+SHIFT = 0.5  # of the task's classes in the source, all in one direction
 
 
 def toy_task(
@@ -68,8 +69,10 @@ def toy_task(
         made["unlabeled"] = around(directions, UNLABELED)
     if "source" in held:
         other = unit(torch.randn(*batch, SOURCE_CLASSES, dim, generator=rng, dtype=torch.float64))
-        numbers = torch.arange(SOURCE_CLASSES).repeat_interleave(SOURCE_SHOTS)
-        made |= {"source": around(other, SOURCE_SHOTS), "source_labels": numbers.expand(*batch, -1).clone()}
+        shift = SHIFT * unit(torch.randn(*batch, 1, dim, generator=rng, dtype=torch.float64))
+        numbers = torch.arange(classes + SOURCE_CLASSES).repeat_interleave(SOURCE_SHOTS)
+        far = torch.cat([unit(directions + shift), other], -2)  # [*B, C + 6, D]
+        made |= {"source": around(far, SOURCE_SHOTS), "source_labels": numbers.expand(*batch, -1).clone()}
     task = make_task(**made, classes=classes)
     return task.to(dtype)
 

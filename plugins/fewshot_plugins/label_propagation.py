@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,6 +59,15 @@ def propagate(rows: Tensor, labels: Tensor, valid: Tensor, gamma: float, alpha: 
     return torch.cholesky_solve((1 - alpha) * labels, factor) * (root * valid).unsqueeze(-1)
 
 
+def with_source(task: Task) -> Task:
+    """Count the source's items of the task's classes as support, so that the graph joins both domains."""
+    if not task.source.shape[-2]:
+        return task
+    labels = torch.where(task.source_labels < task.classes, task.source_labels, -1)  # [*B, N]
+    support = torch.cat([task.support, task.source], -2)  # [*B, S + N, D]
+    return replace(task, support=support, labels=torch.cat([task.labels, labels], -1))
+
+
 @dataclass(frozen=True)
 class LabelPropagation(Strategy):
     """Let labels flow from the support along ties between similar items, until they settle.
@@ -67,12 +76,13 @@ class LabelPropagation(Strategy):
     normalisation by the row sums R, and Y the one-hot labels of the support, solve F = alpha S F + (1 - alpha) Y. It is
     what scikit-learn's LabelSpreading iterates to. A query z outside the graph receives
     sum_j W(z, z_j) F_j / sqrt(R_j), which for an unlabelled item in the graph is, up to a factor, its own row of F.
-    gamma and alpha were chosen on five sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the
-    data.
+    A `source` joins the graph: its items of the task's classes are labelled like support. gamma and alpha were chosen
+    on five sets of pictures; the paper has alpha = 0.99 and a gamma that depends on the data.
     """
 
     name = "label_propagation"
     needs = frozenset({"support", "unlabeled"})
+    uses = frozenset({"source"})
     paper = "Zhou, Bousquet, Lal, Weston, Schoelkopf 2003, NIPS 16, 321-328"
     heads = (GraphHead,)
     alpha: float = option(0.5, "share of its labels that an item takes from its neighbours", min=0.0, max=0.999)
@@ -81,6 +91,7 @@ class LabelPropagation(Strategy):
 
     def fit(self, task: Task) -> GraphHead:
         """Propagate the labels.  -> labels [*B, S + U, C]"""
+        task = with_source(task)
         rows = torch.cat([task.support, task.unlabeled], -2)  # [*B, n, D]
         items = task.unlabeled.shape[-2]
         known = task.one_hot()  # [*B, S, C]

@@ -1,0 +1,1 @@
+"""Transfer learning's three questions, answered by measurements: what to transfer, when, and how."""

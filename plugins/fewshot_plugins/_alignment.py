@@ -1,0 +1,112 @@
+"""Bring two domains together, then let any strategy learn from both: what coral, subspace, tca and jda share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fewshot import Head, Strategy, Task, fit, make_task
+from fewshot.arrays import unit
+from fewshot.errors import InvalidOption
+from fewshot.registry import registry
+from fewshot.transfer.gap import rbf
+from fewshot_plugins._domains import Domains, domains
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where target embeddings go: unit(phi(z) turn - shift), phi the identity or the kernel with landmarks."""
+
+    turn: Tensor  # [D or L, M]
+    shift: Tensor  # [M]
+    landmarks: Tensor  # [L, D], none for the identity
+    width: float  # of the kernel
+
+    def place(self, rows: Tensor) -> Tensor:
+        """Move embeddings.  [..., n, D] -> [..., n, M]"""
+        phi = rbf(rows, self.landmarks, self.width) if len(self.landmarks) else rows
+        return unit(phi @ self.turn - self.shift)
+
+
+@dataclass(frozen=True, slots=True)
+class AlignedHead:
+    """Move queries into the common space, then ask the head that was fitted there."""
+
+    turn: Tensor  # [D or L, M]
+    shift: Tensor  # [M]
+    landmarks: Tensor  # [L, D]
+    width: float
+    inner: Head
+
+    def logits(self, query: Tensor) -> Tensor:
+        """Score queries.  [Q, D] -> [Q, C]"""
+        return self.inner.logits(Space(self.turn, self.shift, self.landmarks, self.width).place(query))
+
+
+class EveryHead:
+    """The head types of all strategies, since `then` may be any; looked up when a model is loaded."""
+
+    def __get__(self, instance: object, owner: type) -> tuple[type, ...]:
+        """Collect them."""
+        others = [cls for cls in registry().strategies.values() if not issubclass(cls, Alignment)]
+        return (AlignedHead, *dict.fromkeys(head for cls in others for head in cls.heads))
+
+
+class Alignment(Strategy):
+    """A strategy that aligns the domains and hands the task in the common space to the strategy named by `then`."""
+
+    needs = frozenset({"source"})
+    uses = frozenset({"support", "unlabeled"})
+    batched = False
+    heads: ClassVar[Any] = EveryHead()
+    then: str
+
+    @abstractmethod
+    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+        """Return the source's new place [N, M] and the way there for the target, None where it stays as it is."""
+
+    def fit(self, task: Task) -> Head:
+        """Align, then fit the other strategy to source and support together."""
+        both = domains(task, self.name)
+        source, space = self.align(both, task.classes) if len(both.items) > 1 else (both.source, None)
+        return in_space(self.learner(), both, source, space, task)
+
+    def moved(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Where the source's and the target's items go.  -> [N, M], [S + U, M]"""
+        both = domains(task, self.name)
+        source, space = self.align(both, task.classes)
+        return source, both.items if space is None else space.place(both.items)
+
+    def learner(self) -> Strategy:
+        """Make the strategy named by `then`.
+
+        Raises
+        ------
+        InvalidOption
+            when it aligns domains itself or cannot do with examples and unlabelled items.
+        """
+        cls = registry().strategy(self.then)
+        if issubclass(cls, Alignment) or not cls.needs <= {"support", "unlabeled"}:
+            raise InvalidOption(f"{self.name}: then wants a strategy that learns from examples, got {self.then!r}")
+        return cls()
+
+
+def in_space(learner: Strategy, both: Domains, source: Tensor, space: Space | None, task: Task) -> Head:
+    """Fit a strategy to the moved source together with the support.  source [N, M] -> head for embeddings [Q, D]"""
+    items = both.items if space is None else space.place(both.items)  # [S + U, M]
+    taught = len(both.labels)
+    joint = make_task(
+        torch.cat([source, items[:taught]]).to(task.dtype),
+        torch.cat([both.source_labels, both.labels]),
+        unlabeled=items[taught:].to(task.dtype),
+        classes=task.classes,
+    )
+    inner = fit(learner, joint)
+    if space is None:
+        return inner
+    turn, shift, landmarks = (t.to(task.dtype) for t in (space.turn, space.shift, space.landmarks))
+    return AlignedHead(turn, shift, landmarks, space.width, inner)
