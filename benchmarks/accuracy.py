@@ -72,9 +72,10 @@ def draws(strategy: Strategy, source: Source, features: Features, shots: int, mo
     support, _, query = source.split.partition(">")
     if query and (np.bincount(features.labels[np.asarray(features.splits) == support]) == shots).all():
         return 1
-    if strategy.transductive or strategy.speed == "gradient":
-        return max(1, most // (20 if source.slow else 5))
-    return most if strategy.speed == "closed-form" or not source.slow else max(1, most // 5)
+    if strategy.speed == "closed-form" and not strategy.transductive:
+        return most
+    part = 4 if strategy.speed == "iterative" and not strategy.transductive else 10
+    return max(1, most // (2 * part if source.slow else part))
 
 
 def first(episodes: Episodes, count: int) -> Episodes:
