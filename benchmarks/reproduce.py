@@ -32,8 +32,8 @@ INTRODUCTIONS = {
     "published": [],
     "omniglot": [
         "Challenge (omniglot_challenge): the modified Hausdorff baseline has 61.25 % accuracy",
-        "(`benchmarks/modified_hausdorff.py`; published: 61.2 %), people 95.5 %. Stage and options of `lite:stage5` and",
-        "`dn4` were chosen on background alphabets only (`benchmarks/omniglot_choice.py`, `omniglot_choice.json`).",
+        "(`benchmarks/modified_hausdorff.py`; published: 61.2 %), people 95.5 %. Stage and options of `lite:stage5`",
+        "and `dn4` were chosen on background alphabets only (`benchmarks/omniglot_choice.py`, `omniglot_choice.json`).",
         "",
         "Vinyals et al. (omniglot): 5-way and 20-way over mixed alphabets, four rotations, with the first 10 of the 20",
         "drawings of each test character. Nothing was trained on Omniglot.",

@@ -87,7 +87,8 @@ def load(name: str, data: Path) -> Items:
     rng, kept = np.random.default_rng(0), []
     splits = items.splits or ("",) * len(items.labels)
     for label in names:
-        here = [i for i, own in enumerate(items.labels) if own == label and (not domain.split or splits[i] in domain.split.split("|"))]
+        wanted = domain.split.split("|") if domain.split else splits
+        here = [i for i, own in enumerate(items.labels) if own == label and splits[i] in wanted]
         kept += rng.permutation(here)[:EACH].tolist()
     return replace(
         items,
@@ -234,8 +235,8 @@ def text(result: dict) -> str:
         "# Transfer between real sets of pictures",
         "",
         f"{SHOTS} labelled target items a class, {DRAWS} draws, encoder `lite`, sources of at most 600 items; "
-        "accuracy in % on up to 20 target items a class that no draw holds, gains on no transfer (`ridge` on the target alone) with "
-        "their 95 % half widths over draws. The advice is the strategy of highest accuracy over 10 splits of the first "
+        "accuracy in % on up to 20 target items a class that no draw holds, gains on no transfer (`ridge` on the "
+        "target alone) with their 95 % half widths over draws. The advice is the strategy of highest accuracy over 10 splits of the first "
         "draw's labelled items; it is right when the best strategy's lead on it is within its interval. Made by `"
         + result["command"]
         + "`.",

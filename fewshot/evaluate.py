@@ -166,7 +166,8 @@ class Solver:
             return (ways + rank).expand(len(classes), -1)
         number = ways + torch.arange(len(self.text), device=self.device).repeat(len(classes), 1)  # [B, classes]
         number.scatter_(1, classes, torch.arange(ways, device=self.device).expand_as(classes))
-        return number[:, self.source_labels]
+        chosen: Tensor = number[:, self.source_labels]
+        return chosen
 
     def solve(self, chosen: NDArray[np.int64]) -> tuple[Tensor, float]:
         """Fit and score the chosen episodes.  [B] -> [B, Q, C] and the seconds spent in `fit`"""
