@@ -236,10 +236,9 @@ def text(result: dict) -> str:
         "",
         f"{SHOTS} labelled target items a class, {DRAWS} draws, encoder `lite`, sources of at most 600 items; "
         "accuracy in % on up to 20 target items a class that no draw holds, gains on no transfer (`ridge` on the "
-        "target alone) with their 95 % half widths over draws. The advice is the strategy of highest accuracy over 10 splits of the first "
-        "draw's labelled items; it is right when the best strategy's lead on it is within its interval. Made by `"
-        + result["command"]
-        + "`.",
+        "target alone) with their 95 % half widths over draws. The advice is the strategy of highest accuracy over 10 "
+        "splits of the first draw's labelled items; it is right when the best strategy's lead on it is within its "
+        "interval. Made by `" + result["command"] + "`.",
         "",
         f"Advice right in {right} of {len(pairs)} pairs.",
         "",

@@ -163,11 +163,11 @@ class Solver:
         ways = classes.shape[-1]
         held, rank = self.source_labels.unique(return_inverse=True)
         if not bool(torch.isin(held, classes).any()):
-            return (ways + rank).expand(len(classes), -1)
+            apart: Tensor = ways + rank  # [N]
+            return apart.expand(len(classes), -1)
         number = ways + torch.arange(len(self.text), device=self.device).repeat(len(classes), 1)  # [B, classes]
         number.scatter_(1, classes, torch.arange(ways, device=self.device).expand_as(classes))
-        chosen: Tensor = number[:, self.source_labels]
-        return chosen
+        return number[:, self.source_labels]
 
     def solve(self, chosen: NDArray[np.int64]) -> tuple[Tensor, float]:
         """Fit and score the chosen episodes.  [B] -> [B, Q, C] and the seconds spent in `fit`"""

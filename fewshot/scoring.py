@@ -64,8 +64,8 @@ class Scores:
             episode, logits, labels, classes, seen = zip(*self._waiting, strict=True)
             known = [s for s in seen if s is not None]
             self._waiting = []
-            tensors = (torch.cat(parts) for parts in (logits, labels, classes))
-            self._score(torch.cat(episode), *tensors, seen=torch.cat(known) if known else None)
+            seen_classes = torch.cat(known) if known else None
+            self._score(torch.cat(episode), torch.cat(logits), torch.cat(labels), torch.cat(classes), seen_classes)
 
     def _score(self, episode: Tensor, logits: Tensor, labels: Tensor, classes: Tensor, seen: Tensor | None) -> None:
         # With the classes outermost in memory, sums over few classes run along the many queries: five times as fast.
