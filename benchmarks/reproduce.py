@@ -35,8 +35,8 @@ INTRODUCTIONS = {
         "(`benchmarks/modified_hausdorff.py`; published: 61.2 %), people 95.5 %. Stage and options of `lite:stage5`",
         "and `dn4` were chosen on background alphabets only (`benchmarks/omniglot_choice.py`, `omniglot_choice.json`).",
         "",
-        "Vinyals et al. (omniglot): 5-way and 20-way over mixed alphabets, four rotations, with the first 10 of the 20",
-        "drawings of each test character. Nothing was trained on Omniglot.",
+        "Vinyals et al. (omniglot): 5-way and 20-way over mixed alphabets, four rotations, with the first 6 of the 20",
+        "drawings of each test character: 5 queries a class at one shot, 1 at five. Nothing was trained on Omniglot.",
     ],
     "full": ["Every set of the shared data. auroc: known against unknown classes; harmonic: mean of seen and unseen."],
 }

@@ -47,10 +47,16 @@ PAIRS = [
     Pair("prototypical", "PrototypicalNetworks"),
     Pair("simpleshot", "SimpleShot", why="easyfsl centres nothing by default; the paper subtracts a mean"),
     Pair("simpleshot", "SimpleShot", {}, {"feature_centering": "support", "feature_normalization": 2.0}),
-    Pair("bd_cspn", "BDCSPN", why="easyfsl lacks the paper's factor 10 on the cosines and leaves queries unshifted"),
-    Pair("bd_cspn", "BDCSPN", {"sharpness": 1.0, "shifted": False, "guard": False}),
-    Pair("laplacian_shot", "LaplacianShot", why="easyfsl's 3 neighbours are 2, and its prototypes lack the factor 10"),
-    Pair("laplacian_shot", "LaplacianShot", {"guard": False}, {"knn": 4}),
+    Pair("bd_cspn", "BDCSPN", why="easyfsl has no factor on the cosines and leaves the queries unshifted"),
+    Pair(
+        "bd_cspn", "BDCSPN", {"sharpness": 1.0, "guard": False}, why="easyfsl leaves the queries themselves unshifted"
+    ),
+    Pair(
+        "laplacian_shot",
+        "LaplacianShot",
+        why="easyfsl counts an item as its own nearest neighbour, so that its 3 are 2",
+    ),
+    Pair("laplacian_shot", "LaplacianShot", {"sharpness": 1.0, "guard": False}, {"knn": 4}),
     Pair("tim", "TIM", why="easyfsl takes 50 steps of 1e-4 (paper: 1000) with other weights, and hardly moves"),
     Pair("tim", "TIM", GD, {"temperature": 15.0, "cross_entropy_weight": 0.1, "fine_tuning_lr": 1e-3}),
     Pair("pt_map", "PTMAP", why="easyfsl's transform cuts negative features off; 10 steps (paper: 20)"),
