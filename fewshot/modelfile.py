@@ -72,14 +72,17 @@ def write_model(
     from safetensors.torch import save_file
 
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    header = {"format": f"fewshot-{kind}", "version": str(VERSION), "meta": json.dumps(meta), "sha256": state_sha256(own)}
+    header = {
+        "format": f"fewshot-{kind}",
+        "version": str(VERSION),
+        "meta": json.dumps(meta),
+        "sha256": state_sha256(own),
+    }
     with replacing(path, overwrite) as temporary:
         save_file(own, temporary, header)
 
 
-def read_model(
-    path: Path, device: torch.device, kind: str = "classifier"
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_model(path: Path, device: torch.device, kind: str = "classifier") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_model` wrote as this `kind`.
 
     Raises
@@ -89,15 +92,15 @@ def read_model(
     """
     from safetensors import SafetensorError, safe_open
 
-    what = "model" if kind == "classifier" else kind
+    what = {"classifier": "model", "weights": "weights file"}.get(kind, kind)
     if not path.is_file():
-        raise FormatError(f"{what} file {path} is not there")
+        raise FormatError(f"{what} {path} is not there")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is not a fewshot {what} file, or is damaged: {error}") from error
+        raise FormatError(f"{path} is not a fewshot {what}, or is damaged: {error}") from error
     if header.get("format") != f"fewshot-{kind}":
         raise FormatError(f"{path} is a safetensors file, but not a fewshot {what}; make one with `{MAKERS[kind]}`")
     if header.get("version") != str(VERSION):

@@ -106,7 +106,9 @@ def plan_of(values: Mapping[str, object]) -> Plan:
     if not isinstance(widths, list):
         raise ValueError("widths is not a list")
     size, channels, paper, spread = (values[name] for name in ("size", "channels", "paper", "spread"))
-    plan = Plan(int(str(size)), tuple(int(w) for w in widths), int(str(channels)), float(str(paper)), float(str(spread)))
+    plan = Plan(
+        int(str(size)), tuple(int(w) for w in widths), int(str(channels)), float(str(paper)), float(str(spread))
+    )
     if not (0 < plan.size <= 4096 and plan.widths and min(plan.widths) > 0 and plan.channels in (1, 3)):
         raise ValueError("its sizes are out of range")
     if not plan.spread > 0:

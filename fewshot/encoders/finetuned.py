@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fewshot.encoders import Encoder, convnet
+from fewshot.encoders import Encoder, convnet, load_encoder
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint, state_sha256
-from fewshot.errors import FormatError, InvalidOption
+from fewshot.errors import FewshotError, FingerprintMismatch, FormatError, InvalidOption
 from fewshot.hookspecs import hookimpl
 from fewshot.modelfile import read_model
 
@@ -67,11 +67,15 @@ class FinetunedEncoder(Encoder):
             raise InvalidOption("'finetuned' wants a file, finetuned:FILE; make one with `fewshot finetune`")
         tensors, meta = read_model(Path(spec), torch.device("cpu"), "weights")
         kinds: dict[str, Callable[[dict[str, Tensor], dict[str, Any], torch.device], tuple[Inner, object]]]
-        kinds = {"convnet": SmallNetwork.load}
+        kinds = {"convnet": SmallNetwork.load, "encoder": _tuned_base}
         if meta.get("kind") not in kinds:
-            raise FormatError(f"{spec} holds weights of kind {meta.get('kind')!r}; this program knows {', '.join(kinds)}")
+            raise FormatError(
+                f"{spec} holds weights of kind {meta.get('kind')!r}; this program knows {', '.join(kinds)}"
+            )
         try:
             inner, numerics = kinds[meta["kind"]](tensors, meta, device)
+        except FewshotError:
+            raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(f"{spec} is damaged: {str(error).splitlines()[0]}; train again") from error
         return cls(f"finetuned:{spec}", inner, (meta["kind"], state_sha256(tensors), numerics), device)
@@ -124,6 +128,25 @@ class SmallNetwork:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Refused by FinetunedEncoder before it comes here, since `modalities` says pictures only."""
         raise InvalidOption("a network trained on pictures takes no text")
+
+
+def _tuned_base(tensors: dict[str, Tensor], meta: dict[str, Any], device: torch.device) -> tuple[Inner, object]:
+    """Load the encoder that was trained further, and put the tensors of the file into it.
+
+    Raises
+    ------
+    FingerprintMismatch
+        when that encoder is another one now.
+    """
+    base, wanted = str(meta["base"]), meta["base_fingerprint"]
+    encoder = load_encoder(base, str(device))
+    if encoder.fingerprint != wanted:
+        raise FingerprintMismatch(
+            f"the weights were trained from {base} with fingerprint {wanted}, here it has {encoder.fingerprint}; "
+            "bring the weights of that one, or train again"
+        )
+    encoder.adopt(tensors)
+    return encoder, wanted
 
 
 @hookimpl

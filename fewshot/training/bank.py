@@ -36,14 +36,10 @@ class Bank:
         return Bank(self.pixels, self.members, tuple(self.groups[i] for i in groups))
 
 
-def read_bank(items: Items, prepare: Callable[[Image.Image], Tensor], least: int) -> tuple[Bank, list[Skipped]]:
-    """Prepare every picture, skip those that cannot be read, and leave out classes with fewer than `least`.
-
-    Raises
-    ------
-    DataError
-        when fewer than two classes are left.
-    """
+def load_pictures(
+    sources: Sequence[ImageSource], prepare: Callable[[Image.Image], Tensor]
+) -> tuple[list[Tensor], list[int], list[Skipped]]:
+    """Prepare pictures in threads: those that can be read, where they stood, and what was skipped."""
 
     def load(source: ImageSource) -> Tensor | str:
         try:
@@ -52,11 +48,24 @@ def read_bank(items: Items, prepare: Callable[[Image.Image], Tensor], least: int
             return error.reason
 
     with ThreadPoolExecutor() as pool:
-        loaded = list(pool.map(load, items.sources))
-    skipped = [Skipped(i, items.sources[i], found) for i, found in enumerate(loaded) if isinstance(found, str)]
-    kept = [(found, label) for found, label in zip(loaded, items.labels, strict=True) if isinstance(found, Tensor)]
+        loaded = list(pool.map(load, sources))
+    skipped = [Skipped(i, sources[i], found) for i, found in enumerate(loaded) if isinstance(found, str)]
+    kept = [(i, found) for i, found in enumerate(loaded) if isinstance(found, Tensor)]
+    return [x for _, x in kept], [i for i, _ in kept], skipped
+
+
+def read_bank(items: Items, prepare: Callable[[Image.Image], Tensor], least: int) -> tuple[Bank, list[Skipped]]:
+    """Prepare every picture, skip those that cannot be read, and leave out classes with fewer than `least`.
+
+    Raises
+    ------
+    DataError
+        when fewer than two classes are left.
+    """
+    prepared, readable, skipped = load_pictures(items.sources, prepare)
+    labels = [items.labels[i] for i in readable]
     by_class: dict[str, list[int]] = {}
-    for position, (_, label) in enumerate(kept):
+    for position, label in enumerate(labels):
         by_class.setdefault(label, []).append(position)
     names = sorted(label for label, found in by_class.items() if len(found) >= least)
     if len(names) < 2:
@@ -68,7 +77,7 @@ def read_bank(items: Items, prepare: Callable[[Image.Image], Tensor], least: int
     for number, name in enumerate(names):
         by_group.setdefault(name.rpartition("/")[0], []).append(number)
     members = tuple(np.array(by_class[name]) for name in names)
-    return Bank(torch.stack([x for x, _ in kept]), members, tuple(map(np.array, by_group.values()))), skipped
+    return Bank(torch.stack(prepared), members, tuple(map(np.array, by_group.values()))), skipped
 
 
 def paper_and_spread(pixels: Tensor) -> tuple[float, float]:

@@ -85,7 +85,10 @@ def draw(bank: Bank, recipe: Recipe, rng: np.random.Generator) -> Iterator[tuple
     sizes = np.array([len(group) for group in bank.groups], dtype=np.float64)
     missing, used = recipe.way, set()
     for _ in range(4 * recipe.way):
-        number, turn = int(rng.choice(len(sizes), p=sizes / sizes.sum())), int(rng.integers(SYMMETRIES[recipe.symmetry]))
+        number, turn = (
+            int(rng.choice(len(sizes), p=sizes / sizes.sum())),
+            int(rng.integers(SYMMETRIES[recipe.symmetry])),
+        )
         if (number, turn) in used:
             continue
         used.add((number, turn))
@@ -144,7 +147,9 @@ def held_out_accuracy(network: nn.Module, bank: Bank, recipe: Recipe, plan: Plan
             for _ in range(TRIALS):
                 classes = rng.permutation(len(parts))[: recipe.group]
                 picked = [rng.permutation(len(parts[c]))[: recipe.shot + 1] for c in classes]
-                x = torch.stack([parts[c][p.tolist()] for c, p in zip(classes, picked, strict=True)])  # [C, shot + 1, D]
+                x = torch.stack(
+                    [parts[c][p.tolist()] for c, p in zip(classes, picked, strict=True)]
+                )  # [C, shot + 1, D]
                 found = (x[:, -1] @ unit(x[:, :-1].mean(1)).T).argmax(-1)  # [C]
                 right.append(float((found == torch.arange(len(x), device=found.device)).float().mean()))
     network.train()
