@@ -25,6 +25,7 @@ from fewshot.training.bank import Bank, Ints
 from fewshot.training.journal import Journal, optimizer_tensors, restore_optimizer
 
 REPORT = 50  # steps between lines of the log
+VALIDATE = 10  # lines of the log between looks at what is held out
 WARM_UP = 0.05  # share of the steps
 FIRST_SCALE = 10.0
 TRIALS = 40  # held-out episodes a group
@@ -38,10 +39,10 @@ class Recipe:
     shot: int = 1
     query: int = 3
     group: int = 20  # classes drawn from one group
-    steps: int = 6000
+    steps: int = 4000
     rate: float = 2e-3
     decay: float = 1e-4
-    size: int = 48
+    size: int = 32
     widths: tuple[int, ...] = (32, 64, 128, 256)
     symmetry: str = "none"
     jitter: float = 1.0
@@ -156,42 +157,70 @@ def held_out_accuracy(network: nn.Module, bank: Bank, recipe: Recipe, plan: Plan
     return float(np.mean(right))
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a run changes, and all that a checkpoint holds."""
+
+    network: nn.Module
+    scale: nn.Parameter  # [] logarithm of the factor on the cosines
+    optimizer: torch.optim.Optimizer
+
+    @classmethod
+    def begin(cls, recipe: Recipe, plan: Plan, device: torch.device) -> State:
+        """Draw the first weights."""
+        torch.manual_seed(recipe.seed)
+        network = build(plan).to(device)
+        scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE), device=device))
+        heavy = [p for p in network.parameters() if p.ndim > 1]
+        light = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [{"params": heavy, "weight_decay": recipe.decay}, {"params": [*light, scale], "weight_decay": 0.0}]
+        return cls(network, scale, torch.optim.AdamW(groups, lr=recipe.rate))
+
+    def save(self, step: int, journal: Journal) -> None:
+        """Write a checkpoint."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        journal.save(step, {**tensors, "scale": self.scale, **optimizer_tensors(self.optimizer)})
+
+    def restore(self, journal: Journal) -> None:
+        """Go back to the checkpoint."""
+        found = {name.partition(".")[2]: v for name, v in journal.tensors.items() if name.startswith("network.")}
+        self.network.load_state_dict(found)
+        self.scale.data.copy_(journal.tensors["scale"])
+        restore_optimizer(self.optimizer, journal.tensors)
+
+    def learn(self, x: Tensor, ways: int, shot: int) -> Tensor:
+        """Take one step on the pictures of an episode.  [C * k, c, h, w] -> [2] loss and accuracy before it"""
+        loss, right = loss_of(unit(self.network(x)).unflatten(0, (ways, -1)), self.scale.exp(), shot)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return torch.stack([loss.detach(), right]).cpu()
+
+
 def train(
     bank: Bank, recipe: Recipe, plan: Plan, journal: Journal, device: torch.device, say: Callable[[str], None]
 ) -> nn.Module:
     """Run the recipe, or what the journal says is left of it, and return the network, in the mode for use."""
     training, held = hold_out(bank, recipe)
-    torch.manual_seed(recipe.seed)
-    network = build(plan).to(device)
-    scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE), device=device))
-    heavy = [p for p in network.parameters() if p.ndim > 1]
-    light = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": heavy, "weight_decay": recipe.decay}, {"params": [*light, scale], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.rate)
+    state = State.begin(recipe, plan, device)
     if journal.step:
-        network.load_state_dict({k[8:]: v for k, v in journal.tensors.items() if k.startswith("network.")})
-        scale.data.copy_(journal.tensors["scale"])
-        restore_optimizer(optimizer, journal.tensors)
+        state.restore(journal)
         say(f"goes on from step {journal.step} of {recipe.steps}")
-    seen = torch.zeros(2)  # loss and accuracy since the last line of the log
+    seen: list[Tensor] = []  # loss and accuracy of the steps since the last line of the log
     for step in range(journal.step, recipe.steps):
-        for group in optimizer.param_groups:
+        for group in state.optimizer.param_groups:
             group["lr"] = rate_at(step, recipe)
-        x, ways = batch_of(training, recipe, plan, step, device)
-        loss, right = loss_of(unit(network(x)).unflatten(0, (ways, -1)), scale.exp(), recipe.shot)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        seen += torch.stack([loss.detach(), right]).cpu()
+        seen.append(state.learn(*batch_of(training, recipe, plan, step, device), recipe.shot))
         done = step + 1
-        if done % REPORT == 0 or done == recipe.steps:
-            checked = held.groups and (done % (REPORT * 10) == 0 or done == recipe.steps)
-            extra = {"held_out": held_out_accuracy(network, held, recipe, plan, device)} if checked else {}
-            mean = (seen / (done - (done - 1) // REPORT * REPORT)).tolist()
-            line = journal.write(done, loss=round(mean[0], 4), accuracy=round(mean[1], 4), **extra)
-            say(", ".join(f"{name} {value}" for name, value in line.items()))
-            seen.zero_()
-            if journal.due() or done == recipe.steps:
-                tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-                journal.save(done, {**tensors, "scale": scale, **optimizer_tensors(optimizer)})
-    return network.eval()
+        if done % REPORT and done < recipe.steps:
+            continue
+        loss, right = torch.stack(seen).mean(0).tolist()
+        seen.clear()
+        extra = {}
+        if held.groups and (done % (REPORT * VALIDATE) == 0 or done == recipe.steps):
+            extra["held_out"] = held_out_accuracy(state.network, held, recipe, plan, device)
+        line = journal.write(done, loss=round(loss, 4), accuracy=round(right, 4), **extra)
+        say(", ".join(f"{name} {value}" for name, value in line.items()))
+        if journal.due() or done == recipe.steps:
+            state.save(done, journal)
+    return state.network.eval()

@@ -87,7 +87,7 @@ def run_supervised(
     _report(skipped, say)
     names = sum(len(stage) for stage in choice.stages)
     say(f"{len(pictures.classes)} classes, {len(pictures.labels)} pictures, {names} tensors to train, on {device}")
-    tensors = supervised.train(body, choice, pictures, recipe, journal, device, say)
+    tensors = supervised.train(supervised.Net(body, choice, device), pictures, recipe, journal, say)
     if not tensors:
         say("no epoch was better than the frozen features: the weights are those of the base")
     return _finish(out, tensors, {"kind": "encoder", **about}, journal, force)

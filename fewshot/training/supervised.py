@@ -8,9 +8,9 @@ held-out pictures is taken; the weights of the best epoch are kept, the untouche
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from fewshot.training.journal import Journal, optimizer_tensors, restore_optimiz
 from fewshot.training.pictures import Pictures, batches, split
 
 Params = dict[str, Tensor]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,43 +58,68 @@ class Recipe:
             )
 
 
-@contextmanager
-def mixed(device: torch.device) -> Iterator[None]:
-    """Compute in bfloat16 where it pays: on a GPU."""
-    with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-        yield
+@dataclass(frozen=True, slots=True)
+class Net:
+    """What does not change during a run: the network, what of it to train, and where."""
+
+    body: Body
+    choice: Choice
+    device: torch.device
+
+    def features(self, moved: Params, x: Tensor) -> Tensor:
+        """Features of unit norm with the parameters as they are; on a GPU in bfloat16.  -> [n, D]"""
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.device.type == "cuda"):
+            found = self.body.after(effective(self.body, moved), x.to(self.device), self.choice.first)
+        return unit(found.float())
 
 
-def features(body: Body, moved: Params, choice: Choice, x: Tensor, device: torch.device) -> Tensor:
-    """Features of unit norm with the parameters as they are.  -> [n, D]"""
-    with mixed(device):
-        found = body.after(effective(body, moved), x.to(device), choice.first)
-    return unit(found.float())
+@dataclass(slots=True)
+class State:
+    """What changes, and all that a checkpoint holds."""
+
+    moved: Params
+    head: Params  # weight [C, D], bias [C]
+    best: Params  # `moved` of the best epoch
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+
+    def save(self, journal: Journal) -> None:
+        """Write a checkpoint."""
+        tensors = {f"now {k}": v for k, v in self.moved.items()} | {f"head {k}": v for k, v in self.head.items()}
+        tensors |= {f"best {k}": v for k, v in self.best.items()} | optimizer_tensors(self.optimizer)
+        journal.save(self.epoch, tensors, best_epoch=self.best_epoch, best_loss=self.best_loss)
+
+    def restore(self, journal: Journal) -> None:
+        """Go back to the checkpoint."""
+        with torch.no_grad():
+            for prefix, own in (("now", self.moved), ("head", self.head), ("best", self.best)):
+                for key, value in own.items():
+                    value.copy_(journal.tensors[f"{prefix} {key}"])
+        restore_optimizer(self.optimizer, journal.tensors)
+        self.epoch = journal.step
+        self.best_epoch, self.best_loss = journal.notes["best_epoch"], journal.notes["best_loss"]
+
+    def remember(self, loss: float) -> None:
+        """Keep the weights as they are now if this is the best loss so far."""
+        if loss < self.best_loss:
+            self.best_epoch, self.best_loss = self.epoch, loss
+            self.best = {key: value.detach().clone() for key, value in self.moved.items()}
 
 
-def fit_head(
-    body: Body, moved: Params, choice: Choice, pictures: Pictures, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Solve `linear_probe` on the features of the pictures as they are.  -> weight [C, D], bias [C]"""
+def begin(net: Net, pictures: Pictures, recipe: Recipe) -> State:
+    """Start at the base, with the head that `linear_probe` finds on its features."""
+    moved = parameters(net.body, net.choice, recipe.freeze, torch.Generator().manual_seed(recipe.seed))
     with torch.no_grad():
-        parts = [features(body, moved, choice, x[:, 0], device).cpu() for x in pictures.inputs.split(64)]
-    head = fit(registry().strategy("linear_probe")(), make_task(torch.cat(parts), pictures.labels))
-    assert isinstance(head, LinearHead)
-    assert head.bias is not None
-    return head.weight.to(device), head.bias.to(device)
-
-
-def check(
-    body: Body, moved: Params, head: Params, choice: Choice, held: Pictures, device: torch.device
-) -> tuple[float, float]:
-    """Mean loss and accuracy on held-out pictures."""
-    loss, right = 0.0, 0
-    with torch.no_grad():
-        for x, y in zip(held.inputs.split(64), held.labels.split(64), strict=True):
-            logits = (features(body, moved, choice, x[:, 0], device) @ head["weight"].T + head["bias"]).cpu()
-            loss += float(F.cross_entropy(logits, y, reduction="sum"))
-            right += int((logits.argmax(-1) == y).sum())
-    return loss / len(held.labels), right / len(held.labels)
+        rows = torch.cat([net.features(moved, x[:, 0]).cpu() for x in pictures.inputs.split(64)])  # [N, D]
+    found = fit(registry().strategy("linear_probe")(), make_task(rows, pictures.labels))
+    assert isinstance(found, LinearHead)
+    assert found.bias is not None
+    parts = {"weight": found.weight, "bias": found.bias}
+    head = {key: value.to(net.device).clone().requires_grad_() for key, value in parts.items()}
+    best = {key: value.detach().clone() for key, value in moved.items()}
+    return State(moved, head, best, make_optimizer(moved, head, net.choice, recipe))
 
 
 def make_optimizer(moved: Params, head: Params, choice: Choice, recipe: Recipe) -> torch.optim.AdamW:
@@ -107,87 +133,67 @@ def make_optimizer(moved: Params, head: Params, choice: Choice, recipe: Recipe) 
     return torch.optim.AdamW([{**group, "top": group["lr"]} for group in groups])
 
 
-def train_epoch(
-    body: Body,
-    moved: Params,
-    head: Params,
-    choice: Choice,
-    optimizer: torch.optim.Optimizer,
-    pictures: Pictures,
-    recipe: Recipe,
-    epoch: int,
-    device: torch.device,
-) -> float:
+def check(net: Net, state: State, held: Pictures) -> dict[str, float]:
+    """Mean loss and accuracy on held-out pictures, for the log; nothing where none are held out."""
+    if not len(held.labels):
+        return {}
+    loss, right = 0.0, 0
+    with torch.no_grad():
+        for x, y in zip(held.inputs.split(64), held.labels.split(64), strict=True):
+            logits = (net.features(state.moved, x[:, 0]) @ state.head["weight"].T + state.head["bias"]).cpu()
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+            right += int((logits.argmax(-1) == y).sum())
+    return {"held_out_loss": loss / len(held.labels), "held_out": right / len(held.labels)}
+
+
+def train_epoch(net: Net, state: State, pictures: Pictures, recipe: Recipe) -> float:
     """Go once over the pictures, half of them mirrored; the rate falls by a cosine over all epochs.  -> mean loss"""
-    rng = np.random.default_rng([recipe.seed, 2, epoch])
+    rng = np.random.default_rng([recipe.seed, 2, state.epoch])
     total = 0.0
     parts = batches(np.arange(len(pictures.labels)), recipe.batch, rng)
     for i, rows in enumerate(parts):
-        share = (epoch + i / len(parts)) / recipe.epochs
-        for group in optimizer.param_groups:
+        share = (state.epoch + i / len(parts)) / recipe.epochs
+        for group in state.optimizer.param_groups:
             group["lr"] = group["top"] * 0.5 * (1 + math.cos(math.pi * share))
         side = torch.from_numpy(rng.integers(2, size=len(rows)))
-        x = features(body, moved, choice, pictures.inputs[rows, side], device)
-        loss = F.cross_entropy(x @ head["weight"].T + head["bias"], pictures.labels[rows].to(device))
-        optimizer.zero_grad()
+        x = net.features(state.moved, pictures.inputs[rows, side])  # [n, D]
+        wanted = pictures.labels[rows].to(net.device)
+        loss = F.cross_entropy(x @ state.head["weight"].T + state.head["bias"], wanted)
+        state.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        state.optimizer.step()
         total += float(loss.detach()) * len(rows)
     return total / len(pictures.labels)
 
 
-def train(
-    body: Body,
-    choice: Choice,
-    pictures: Pictures,
-    recipe: Recipe,
-    journal: Journal,
-    device: torch.device,
-    say: Callable[[str], None],
-) -> dict[str, Tensor]:
+def train(net: Net, pictures: Pictures, recipe: Recipe, journal: Journal, say: Say) -> Params:
     """Run the recipe, or what the journal says is left of it; return the tensors of the best epoch, if it moved any."""
-    at, out = split(pictures.labels, recipe.hold_out, recipe.seed)
-    ours, held = (Pictures(pictures.inputs[rows], pictures.labels[rows], pictures.classes) for rows in (at, out))
-    moved = parameters(body, choice, recipe.freeze, torch.Generator().manual_seed(recipe.seed))
-    weight, bias = fit_head(body, moved, choice, ours, device)
-    head = {"weight": weight.clone().requires_grad_(), "bias": bias.clone().requires_grad_()}
-    optimizer = make_optimizer(moved, head, choice, recipe)
-    best = {key: value.detach().clone() for key, value in moved.items()}
-    notes = {"best": 0, "loss": math.inf}
+    rows = split(pictures.labels, recipe.hold_out, recipe.seed)
+    ours, held = (Pictures(pictures.inputs[at], pictures.labels[at], pictures.classes) for at in rows)
+    state = begin(net, ours, recipe)
     if journal.step:
-        notes = journal.notes
-        _restore({**moved, **{f"head {k}": v for k, v in head.items()}}, best, journal, optimizer)
+        state.restore(journal)
         say(f"goes on from epoch {journal.step} of {recipe.epochs}")
-    elif len(out):
-        loss, right = check(body, moved, head, choice, held, device)
-        notes["loss"] = loss
-        journal.write(0, held_out_loss=round(loss, 5), held_out=round(right, 4))
-        say(f"epoch 0, held-out loss {loss:.4f}, accuracy {right:.4f}: the linear head on frozen features")
-    for epoch in range(journal.step, recipe.epochs if moved else 0):
-        if epoch - notes["best"] >= recipe.patience and len(out):
-            say(f"no better epoch since {notes['best']}: stops")
+    elif first := check(net, state, held):
+        state.remember(first["held_out_loss"])
+        say(_line(journal.write(0, **first)) + ": the linear head on frozen features")
+    for epoch in range(state.epoch, recipe.epochs if state.moved else 0):
+        if len(held.labels) and epoch - state.best_epoch >= recipe.patience:
+            say(f"no epoch was better than {state.best_epoch} for {recipe.patience}: stops")
             break
-        mean = train_epoch(body, moved, head, choice, optimizer, ours, recipe, epoch, device)
-        loss, right = check(body, moved, head, choice, held, device) if len(out) else (-epoch, math.nan)
-        extra = {"held_out_loss": round(loss, 5), "held_out": round(right, 4)} if len(out) else {}
-        line = journal.write(epoch + 1, loss=round(mean, 5), **extra)
-        say(", ".join(f"{'epoch' if key == 'step' else key} {value}" for key, value in line.items()))
-        if loss < notes["loss"]:
-            notes = {"best": epoch + 1, "loss": loss}
-            best = {key: value.detach().clone() for key, value in moved.items()}
-        tensors = {f"now {k}": v for k, v in moved.items()} | {f"best {k}": v for k, v in best.items()}
-        tensors |= {f"now head {k}": v for k, v in head.items()} | optimizer_tensors(optimizer)
-        journal.save(epoch + 1, tensors, **notes)
-    if not notes["best"]:
+        mean = train_epoch(net, state, ours, recipe)
+        state.epoch += 1
+        checked = check(net, state, held)
+        say(_line(journal.write(state.epoch, loss=mean, **checked)))
+        state.remember(checked.get("held_out_loss", -state.epoch))  # without held-out pictures the last is the best
+        state.save(journal)
+    if not state.best_epoch:
         return {}
     with torch.no_grad():
-        return {name: value.detach().clone() for name, value in effective(body, best).items()}
+        return {name: value.detach().clone() for name, value in effective(net.body, state.best).items()}
 
 
-def _restore(now: Params, best: Params, journal: Journal, optimizer: torch.optim.Optimizer) -> None:
-    with torch.no_grad():
-        for key, value in now.items():
-            value.copy_(journal.tensors[f"now {key}"])
-        for key, value in best.items():
-            value.copy_(journal.tensors[f"best {key}"])
-    restore_optimizer(optimizer, journal.tensors)
+def _line(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{'epoch' if key == 'step' else key.replace('_', ' ')} {value:.4g}" for key, value in values.items()
+    )

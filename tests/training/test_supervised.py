@@ -106,10 +106,10 @@ def test_a_killed_run_ends_as_one_that_was_not(
     whole = tune(colours, tmp_path / "whole", resnet, lora=2, freeze="none")
     once = supervised.train_epoch
 
-    def die(*args: object) -> float:
-        if args[-2] == 2:
+    def die(net: supervised.Net, state: supervised.State, *rest: object) -> float:
+        if state.epoch == 2:
             raise KeyboardInterrupt
-        return once(*args)  # type: ignore[arg-type]
+        return once(net, state, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(supervised, "train_epoch", die)
