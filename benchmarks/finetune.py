@@ -33,11 +33,12 @@ from fewshot.training.pictures import of_split
 from fewshot.training.run import run_supervised
 
 RESULT = Path(__file__).parent / "results" / "finetune.json"
+SHORT = {"epochs": 8, "patience": 3}
 WAYS: dict[str, dict[str, object]] = {
-    "last 2 stages": {"freeze": "stages:2"},
-    "last 2 stages, LoRA 8": {"freeze": "stages:2", "lora": 8, "rate": 1e-3},
-    "gains and biases": {"freeze": "norm", "rate": 1e-3},
-    "last 3 stages": {"freeze": "stages:3"},
+    "last 2 stages": {"freeze": "stages:2", **SHORT},
+    "last 2 stages, LoRA 8": {"freeze": "stages:2", "lora": 8, "rate": 1e-3, **SHORT},
+    "gains and biases": {"freeze": "norm", "rate": 1e-3, **SHORT},
+    "last 3 stages": {"freeze": "stages:3", **SHORT},
 }
 CPU = torch.device("cpu")
 
