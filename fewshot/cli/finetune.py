@@ -109,12 +109,11 @@ def _options(values: dict[str, Any], episodic: bool) -> dict[str, Any]:
 def _names(options: tuple[Callable[[F], F], ...]) -> set[str]:
     """Names of the values that some options make."""
 
-    @click.command()
     def probe() -> None: ...
 
     for decorate in options:
         decorate(probe)
-    return {str(parameter.name) for parameter in probe.params}
+    return {str(option.name) for option in probe.__click_params__}  # type: ignore[attr-defined]
 
 
 def _numbers(text: str) -> tuple[int, ...]:

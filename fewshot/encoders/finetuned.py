@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,30 +18,13 @@ from fewshot.hookspecs import hookimpl
 from fewshot.modelfile import read_model
 
 
-class Inner(Protocol):
-    """What embeds inside a finetuned encoder: an encoder, or a small network from scratch."""
-
-    dim: int
-    modalities: frozenset[str]
-    templates: tuple[str, ...]
-
-    def prepare(self, image: Image.Image) -> Tensor:
-        """As Encoder.prepare."""
-
-    def encode_prepared(self, batch: Tensor) -> Tensor:
-        """As Encoder.encode_prepared."""
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """As Encoder.encode_texts."""
-
-
 class FinetunedEncoder(Encoder):
     """An encoder trained here: its fingerprint covers the weights of the file and what the base's covers."""
 
     prefix = "finetuned"
     about = "weights that `fewshot finetune` wrote: finetuned:FILE"
 
-    def __init__(self, name: str, inner: Inner, parts: Sequence[object], device: torch.device) -> None:
+    def __init__(self, name: str, inner: Encoder | SmallNetwork, parts: Sequence[object], device: torch.device) -> None:
         self.name = name
         self.device = device
         self.dim = inner.dim
@@ -66,7 +49,9 @@ class FinetunedEncoder(Encoder):
         if not spec:
             raise InvalidOption("'finetuned' wants a file, finetuned:FILE; make one with `fewshot finetune`")
         tensors, meta = read_model(Path(spec), torch.device("cpu"), "weights")
-        kinds: dict[str, Callable[[dict[str, Tensor], dict[str, Any], torch.device], tuple[Inner, object]]]
+        kinds: dict[
+            str, Callable[[dict[str, Tensor], dict[str, Any], torch.device], tuple[Encoder | SmallNetwork, object]]
+        ]
         kinds = {"convnet": SmallNetwork.load, "encoder": _tuned_base}
         if meta.get("kind") not in kinds:
             raise FormatError(
@@ -130,7 +115,7 @@ class SmallNetwork:
         raise InvalidOption("a network trained on pictures takes no text")
 
 
-def _tuned_base(tensors: dict[str, Tensor], meta: dict[str, Any], device: torch.device) -> tuple[Inner, object]:
+def _tuned_base(tensors: dict[str, Tensor], meta: dict[str, Any], device: torch.device) -> tuple[Encoder, object]:
     """Load the encoder that was trained further, and put the tensors of the file into it.
 
     Raises

@@ -143,8 +143,8 @@ def held_out_accuracy(network: nn.Module, bank: Bank, recipe: Recipe, plan: Plan
         for group in bank.groups:
             wanted = [bank.members[c] for c in group]
             pixels = bank.pixels[torch.from_numpy(np.concatenate(wanted))].to(device)
-            rows = torch.cat([embed(network, part, plan) for part in pixels.split(256)])  # [n, D]
-            parts = rows.split([len(m) for m in wanted])
+            rows = torch.cat([embed(network, part, plan) for part in torch.split(pixels, 256)])  # [n, D]
+            parts = torch.split(rows, [len(m) for m in wanted])
             for _ in range(TRIALS):
                 classes = rng.permutation(len(parts))[: recipe.group]
                 picked = [rng.permutation(len(parts[c]))[: recipe.shot + 1] for c in classes]
@@ -190,9 +190,9 @@ class State:
 
     def learn(self, x: Tensor, ways: int, shot: int) -> Tensor:
         """Take one step on the pictures of an episode.  [C * k, c, h, w] -> [2] loss and accuracy before it"""
-        loss, right = loss_of(unit(self.network(x)).unflatten(0, (ways, -1)), self.scale.exp(), shot)
+        loss, right = loss_of(unit(self.network(x)).reshape(ways, len(x) // ways, -1), self.scale.exp(), shot)
         self.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         return torch.stack([loss.detach(), right]).cpu()
 

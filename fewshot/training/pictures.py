@@ -86,4 +86,4 @@ def split(labels: Tensor, share: float, seed: int) -> tuple[NDArray[np.int64], N
 
 def batches(positions: Sequence[int] | NDArray[np.int64], size: int, rng: np.random.Generator) -> list[Tensor]:
     """Cut positions, shuffled, into batches."""
-    return list(torch.from_numpy(rng.permutation(positions)).split(size))
+    return list(torch.split(torch.from_numpy(rng.permutation(positions)), size))

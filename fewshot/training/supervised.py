@@ -112,7 +112,7 @@ def begin(net: Net, pictures: Pictures, recipe: Recipe) -> State:
     """Start at the base, with the head that `linear_probe` finds on its features."""
     moved = parameters(net.body, net.choice, recipe.freeze, torch.Generator().manual_seed(recipe.seed))
     with torch.no_grad():
-        rows = torch.cat([net.features(moved, x[:, 0]).cpu() for x in pictures.inputs.split(64)])  # [N, D]
+        rows = torch.cat([net.features(moved, x[:, 0]).cpu() for x in torch.split(pictures.inputs, 64)])  # [N, D]
     found = fit(registry().strategy("linear_probe")(), make_task(rows, pictures.labels))
     assert isinstance(found, LinearHead)
     assert found.bias is not None
@@ -139,7 +139,7 @@ def check(net: Net, state: State, held: Pictures) -> dict[str, float]:
         return {}
     loss, right = 0.0, 0
     with torch.no_grad():
-        for x, y in zip(held.inputs.split(64), held.labels.split(64), strict=True):
+        for x, y in zip(torch.split(held.inputs, 64), torch.split(held.labels, 64), strict=True):
             logits = (net.features(state.moved, x[:, 0]) @ state.head["weight"].T + state.head["bias"]).cpu()
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
             right += int((logits.argmax(-1) == y).sum())
@@ -160,7 +160,7 @@ def train_epoch(net: Net, state: State, pictures: Pictures, recipe: Recipe) -> f
         wanted = pictures.labels[rows].to(net.device)
         loss = F.cross_entropy(x @ state.head["weight"].T + state.head["bias"], wanted)
         state.optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         state.optimizer.step()
         total += float(loss.detach()) * len(rows)
     return total / len(pictures.labels)
