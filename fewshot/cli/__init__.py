@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("fewshot.cli.classify:classify", "Classify pictures, folders or an index."),
     "datasets": ("fewshot.cli.lists:datasets", "List the datasets that plugins register."),
     "encoders": ("fewshot.cli.lists:encoders", "List the encoders that plugins register."),
+    "finetune": ("fewshot.cli.finetune:finetune", "Train an encoder further, or a small one from scratch."),
     "fit": ("fewshot.cli.fit:fit", "Learn a classifier and save it for `classify --model`."),
     "index": ("fewshot.cli.index:index", "Build, extend, shrink and describe an index of pictures."),
     "plugins": ("fewshot.cli.lists:plugins", "List the plugins, what they hook into, and which are broken."),

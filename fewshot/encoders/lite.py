@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import unit
-from fewshot.encoders import Encoder, conse, lite_image, lite_text
+from fewshot.encoders import Encoder, conse, lite_body, lite_image, lite_text
+from fewshot.encoders.body import Body
 from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint
@@ -34,7 +35,7 @@ class LiteEncoder(Encoder):
     def __init__(self, device: torch.device) -> None:
         self.name = "lite"
         self.device = device
-        self._image = lite_image.load(device)
+        self._image: lite_image.Network = lite_image.load(device)
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
         parts = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256, self._bridge.digest, TEXT_SHARE
@@ -71,6 +72,14 @@ class LiteEncoder(Encoder):
             return torch.zeros(0, self.dim)
         places = self._bridge.place_texts(self._text(texts))  # [n, 384]
         return torch.cat([torch.zeros(len(texts), lite_image.FEATURES), places], -1)
+
+    def body(self) -> Body:
+        """Return EfficientNet-Lite0 up to its features: the visual block before it is scaled."""
+        return lite_body.body(lite_image.load(self.device))
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Change the visual block; the other one goes on to come from the network as it was, and so fits the texts."""
+        self._image = lite_body.Tuned.of(lite_image.load(self.device), tensors)
 
 
 @hookimpl

@@ -9,7 +9,7 @@ The weights' keys are never looked at: convolutions, norms and the classifier co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 SIZE = 224  # pixels a side
 EPS = 1e-3  # of the batch norms
 FEATURES = 1280
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]  # prepared pictures to features [n, 1280] and logits [n, 1000]
 # (blocks, stride, expansion, channels) of each stage; the weights' shapes say the rest
 STAGES = ((1, 1, 1, 16), (2, 2, 6, 24), (2, 2, 6, 40), (3, 2, 6, 80), (3, 1, 6, 112), (4, 2, 6, 192), (1, 1, 6, 320))
 
@@ -76,17 +77,27 @@ class Lite0:
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Run the network.  [n, 3, 224, 224] uint8 -> features [n, 1280], all >= 0, and logits [n, 1000]"""
-        maps = self.maps(pixels, len(STAGES))  # [n, 320, 7, 7]
+        return self.finish(self.maps(pixels, 0), 0)
+
+    def maps(self, pixels: Tensor, stage: int) -> Tensor:
+        """Run the first stages, numbered from 1; 0 is the stem.  [n, 3, 224, 224] uint8 -> [n, channels, side, side]"""
+        x = pixels.to(self.stem.weight.device, torch.float32, memory_format=torch.channels_last)
+        x = self.stem(x / 127.5 - 1).clamp_(0, 6)  # [n, 32, 112, 112]
+        for block in self.blocks[: first_block(stage)]:
+            x = block(x)
+        return x
+
+    def finish(self, maps: Tensor, stage: int) -> tuple[Tensor, Tensor]:
+        """Run what follows a stage, on its maps.  -> features [n, 1280], all >= 0, and logits [n, 1000]"""
+        for block in self.blocks[first_block(stage) :]:
+            maps = block(maps)
         features = self.top(maps).clamp_(0, 6).mean((2, 3))  # [n, 1280]
         return features, F.linear(features, *self.classifier)
 
-    def maps(self, pixels: Tensor, stage: int) -> Tensor:
-        """Run the first stages, numbered from 1.  [n, 3, 224, 224] uint8 -> [n, channels, side, side]"""
-        x = pixels.to(self.stem.weight.device, torch.float32, memory_format=torch.channels_last)
-        x = self.stem(x / 127.5 - 1).clamp_(0, 6)  # [n, 32, 112, 112]
-        for block in self.blocks[: sum(count for count, *_ in STAGES[:stage])]:
-            x = block(x)
-        return x
+
+def first_block(stage: int) -> int:
+    """Count the blocks up to the end of a stage: the number of the block that follows it."""
+    return sum(count for count, *_ in STAGES[:stage])
 
 
 def build(state: dict[str, Tensor], device: torch.device) -> Lite0:
