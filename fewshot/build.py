@@ -85,7 +85,7 @@ def build_index(
     *,
     encoder: str | None = None,
     device: str = "auto",
-    batch: int = 32,
+    batch: int | None = None,
     progress: bool = False,
 ) -> Counts:
     """Make the index `out` from the pictures under `roots`, or bring it up to date if it is there.
@@ -117,7 +117,7 @@ def update(
     encoder: Encoder | None = None,
     device: str = "auto",
     label: str | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     progress: bool = False,
 ) -> Counts:
     """Embed the pictures under `roots` that are new or have changed, and drop those beneath `roots` that are gone.
@@ -196,7 +196,7 @@ def _load(name: str, device: str) -> Encoder:
     return load_encoder(name, device)
 
 
-def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int, total: int | None) -> None:
+def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
     """Embed the files to do, committing each batch; show progress if their `total` is given."""
     from fewshot.arrays import to_numpy
     from fewshot.embedding import stream

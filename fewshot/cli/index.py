@@ -18,7 +18,11 @@ SHOWN = 20  # skipped files that `info` lists without --json
 
 ENCODER = click.option("--encoder", help="Encoder, e.g. lite or clip:ViT-B-32/openai.  [default: the index's, or lite]")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-BATCH = click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures encoded at once.")
+BATCH = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="Pictures encoded at once.  [default: 32, or 256 on a GPU]",
+)
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -34,7 +38,9 @@ def index() -> None:
 @DEVICE
 @BATCH
 @JSON_FLAG
-def build(folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int, as_json: bool) -> None:
+def build(
+    folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int | None, as_json: bool
+) -> None:
     """Index the pictures under folders, or bring an index up to date with them.
 
     A picture's label is the folder directly beneath DIR that it lies in. Unchanged files are not embedded again, files
@@ -54,7 +60,7 @@ def build(folders: tuple[str, ...], out: str, encoder: str | None, device: str, 
 @DEVICE
 @BATCH
 @JSON_FLAG
-def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batch: int, as_json: bool) -> None:
+def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batch: int | None, as_json: bool) -> None:
     """Add pictures, or folders of pictures, to an index."""
     from fewshot.build import update
     from fewshot.store import Store

@@ -30,6 +30,7 @@ class Encoder(ABC):
     templates: tuple[str, ...] = ("{}",)  # prompt ensemble for a class name, unless the user gives one
     name: str  # as the user writes it, e.g. "clip:ViT-B-32/openai"
     dim: int  # D
+    smallest_side: int = 0  # a JPEG may be decoded at a reduced scale that keeps so many pixels; 0: as it is
     fingerprint: str
     device: torch.device
 
