@@ -106,7 +106,7 @@ def _options(values: dict[str, Any], episodic: bool) -> dict[str, Any]:
     return given
 
 
-def _names(options: tuple[Callable[[F], F], ...]) -> set[str]:
+def _names(options: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]) -> set[str]:
     """Names of the values that some options make."""
 
     def probe() -> None: ...
