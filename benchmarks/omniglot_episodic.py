@@ -2,9 +2,10 @@
 
 FEWSHOT_DATA=../shared/data python benchmarks/omniglot_episodic.py WEIGHTS [--write]
 
-WEIGHTS is what the command in the README wrote. The protocol was fixed before the challenge was looked at: the last
-weights of the run, nine views of each picture, `prototypical` with its defaults; the size of the input, the widths and
-the length of the training were chosen by time and by the error on five held-out background alphabets.
+WEIGHTS is what the command in the README wrote. The protocol was fixed before the challenge was looked at, once: the
+last weights of the run, nine views of each picture, `prototypical` with its defaults. Views were chosen on five
+held-out background alphabets (20-way error of a two-minute run at 48 pixels: 26.5 % without, 24.1 % with); 32 pixels,
+the widths and the number of steps were chosen for their time on a CPU.
 """
 
 import argparse
