@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from fewshot.bench import run_suite
+from fewshot.encoders.weights import file_sha256
 from fewshot.modelfile import read_model
-from fewshot.provenance import versions
 from fewshot.report import result_to_dict
 from fewshot.suite import Run, Suite, specs
 
@@ -39,9 +39,12 @@ def measure(weights: Path, data: Path, cache: Path) -> dict[str, Any]:
     _, about = read_model(weights, torch.device("cpu"), "weights")
     results = {task: result_to_dict(found) for task, found in zip(TASKS, report.results, strict=True)}
     for found in results.values():
-        found.pop("accuracies")
+        for bulky in ("accuracies", "recall", "mistakes", "reliability"):
+            del found[bulky]
         found["encoder"] = "finetuned:" + weights.name
-    return {"training": about, "results": results, "versions": versions(), "bytes": weights.stat().st_size}
+    log = weights.with_name(weights.name + ".jsonl").read_text(encoding="utf-8").splitlines()[1:]
+    file = {"bytes": weights.stat().st_size, "sha256": file_sha256(weights)}
+    return {"training": {**about, "log": [json.loads(line) for line in log]}, "weights": file, "results": results}
 
 
 def table(found: dict[str, Any]) -> str:
