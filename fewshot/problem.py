@@ -7,17 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from fewshot.arrays import unit
+from fewshot.arrays import to_tensor, unit
 from fewshot.attributes import AttributeTable, read_attributes
 from fewshot.classes import ClassList, class_list, spoken
+from fewshot.database import is_store
 from fewshot.datasets import Items, read_items
+from fewshot.datasets.index import read_index
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError, MissingInput
 from fewshot.inputs import Embedded, Inputs, embed_inputs
+from fewshot.store import Store
 from fewshot.strategy import NEEDS, Strategy
 from fewshot.task import Task, make_task
 
@@ -57,6 +61,8 @@ def embed_labelled(
         when labels and examples differ in number, or every picture of a class is unreadable.
     """
     if isinstance(items, str | Path) and labels is None:
+        if is_store(Path(items)):
+            return _labelled_index(encoder, Path(items))
         items = read_items(Path(items))
     if isinstance(items, Items):
         labels = items.labels
@@ -73,6 +79,15 @@ def embed_labelled(
         reason = embedded.skipped[0].reason if embedded.skipped else "none was found"
         raise DataError(f"no picture of class {lost[0]!r} could be read ({reason}); add one or remove the class")
     return embedded, kept
+
+
+def _labelled_index(encoder: Encoder, path: Path) -> tuple[Embedded, list[str]]:
+    """The embeddings and labels of an index of this encoder."""
+    with Store.open(path) as store:
+        store.check_encoder(encoder)
+    items = read_index(path)
+    names = tuple(map(str, items.sources))
+    return Embedded(names, to_tensor(np.asarray(items.features)), tuple(range(len(names)))), list(items.labels)
 
 
 def embed_phrases(encoder: Encoder, phrases: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
@@ -105,7 +120,7 @@ def build_problem(
     """Embed everything the user gave and put it into one Task.
 
     The classes are those of `classes` in their order; without it, those of `attributes`; without both, the labels of
-    `support`, sorted. `support` and `source` may be a folder of class folders, a CSV/JSONL table, `Items`, or
+    `support`, sorted. `support` and `source` may be a folder of class folders, a table, an index, `Items`, or
     pictures/embeddings with their `labels`. A `strategy` that writes its own phrases is asked for them.
 
     Raises

@@ -18,6 +18,7 @@ from fewshot.registry import COMMAND_GROUP, Registry, load_group
 
 # name: (where the command lives, its one-line help, which must equal the command's own; a test compares them)
 COMMANDS: dict[str, tuple[str, str]] = {
+    "advise": ("fewshot.cli.advise:advise", "Say what to transfer from a source, whether it helps, and how."),
     "bench": ("fewshot.cli.bench:bench", "Measure strategies and encoders on many small tasks."),
     "classify": ("fewshot.cli.classify:classify", "Classify pictures, folders or an index."),
     "datasets": ("fewshot.cli.lists:datasets", "List the datasets that plugins register."),

@@ -57,12 +57,12 @@ def examples(task: Task) -> Examples:
     numbers = torch.where(own < task.classes, own, task.classes + rank[1] - first)
     if len(own.unique()) < 2:
         raise MissingInput(f"strategy 'dann' wants at least 2 classes in the source, got {len(own.unique())}")
-    target = torch.cat([task.support[near], task.unlabeled]).double()
-    x, labels = torch.cat([task.source[far].double(), target]), torch.cat([numbers, task.labels[near]])
+    target = torch.cat([task.support[near], task.unlabeled])
+    x, labels = torch.cat([task.source[far], target]), torch.cat([numbers, task.labels[near]])
     empty = [c for c in range(task.classes) if not bool((labels == c).any())]
     if empty:
         raise MissingInput(f"strategy 'dann' needs an example of class number {empty[0]}, in source or support")
-    domain = (torch.arange(len(x), device=x.device) >= len(own)).double()
+    domain = (torch.arange(len(x), device=x.device) >= len(own)).to(x.dtype)
     return Examples(x, labels, _balanced(domain[: len(labels)]), domain, _balanced(domain))
 
 
@@ -89,7 +89,7 @@ def discriminator_loss(z: Tensor, data: Examples, weights: list[Tensor]) -> Tens
     return (data.part * F.binary_cross_entropy_with_logits(domain, data.domain, reduction="none")).sum()
 
 
-def start(dim: int, classes: int, rank: int, device: torch.device) -> list[Tensor]:
+def start(dim: int, classes: int, rank: int, like: Tensor) -> list[Tensor]:
     """First weights: the adapter does nothing, no class is preferred, the discriminator is always the same."""
     rng = torch.Generator().manual_seed(0)
 
@@ -98,7 +98,7 @@ def start(dim: int, classes: int, rank: int, device: torch.device) -> list[Tenso
 
     zeros = [torch.zeros(shape, dtype=torch.float64) for shape in ((dim, rank), (classes, dim), (classes,))]
     made = [random(rank, dim) * 4, *zeros, random(rank, dim) * 4, torch.zeros(rank), random(rank), torch.zeros(())]
-    return [w.to(device, torch.float64).requires_grad_() for w in made]
+    return [w.to(like.device, like.dtype).requires_grad_() for w in made]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Dann(Strategy):
     def _learn(self, task: Task) -> tuple[Examples, list[Tensor]]:
         with torch.inference_mode(False), torch.enable_grad():
             data = examples(Task(**{name: getattr(task, name).clone() for name in Task.__slots__}))
-            weights = start(task.dim, int(data.labels.max()) + 1, self.rank, task.device)
+            weights = start(task.dim, int(data.labels.max()) + 1, self.rank, data.x)
             self.train(weights, data)
         return data, weights
 

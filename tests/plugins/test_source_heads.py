@@ -114,7 +114,8 @@ def test_a_shared_structure_helps_and_classes_need_not_be_shared() -> None:
 
 def test_dann_reverses_the_gradient_of_the_discriminator_for_the_adapter_only() -> None:
     task = toy_task(("support", "source", "unlabeled"), dim=8)
-    data, weights = examples(task), start(8, 10, 3, task.device)
+    data = examples(task)
+    weights = start(8, 10, 3, data.x)
     with torch.no_grad():
         for w in weights:
             w += 0.1 * torch.randn(w.shape, generator=torch.Generator().manual_seed(1), dtype=w.dtype)
@@ -137,7 +138,8 @@ def test_dann_fools_its_discriminator_and_takes_foreign_classes() -> None:
     task = toy_task(("support", "source", "unlabeled"), dim=24)
     told = []
     for strength in (0.0, 1.0):
-        data, weights = examples(task), start(24, 10, 32, task.device)
+        data = examples(task)
+        weights = start(24, 10, 32, data.x)
         Dann(strength=strength).train(weights, data)
         told.append(float(discriminator_loss(adapt(data.x, *weights[:2]), data, weights).detach()))
     assert told[1] > told[0] + 0.2

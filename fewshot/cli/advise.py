@@ -1,0 +1,136 @@
+"""fewshot advise: what to transfer from a source to a target, when, and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fewshot.cli.task_options import given_path
+
+if TYPE_CHECKING:
+    from fewshot.transfer.crossmap import CrossMap
+    from fewshot.transfer.trial import Pair
+    from fewshot.transfer.what import Suitability
+
+DEPTHS = ("lite", "lite:stage7", "lite:stage6", "lite:stage5")  # compared unless --encoder or an index says otherwise
+
+
+@click.command()
+@click.option("--source", type=given_path, required=True, metavar="DIR|INDEX", help="Labelled examples to learn from.")
+@click.option("--target", type=given_path, required=True, metavar="DIR|INDEX", help="Labelled examples of your task.")
+@click.option("--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder to compare; repeatable.")
+@click.option("-s", "--strategy", "strategies", multiple=True, metavar="NAME", help="Strategy to try; repeatable.")
+@click.option("--repeats", default=20, show_default=True, type=click.IntRange(2), help="Splits of the target.")
+@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the splits.")
+@click.option("--other-classes", is_flag=True, help="The source's classes are meant to differ from the target's.")
+@click.option(
+    "--map", "bridge", nargs=2, type=given_path, metavar="INDEX INDEX",
+    help="Two indexes of the same pictures, by the source's and by the target's encoder.",
+)  # fmt: skip
+@click.option("--json", "json_file", type=given_path, metavar="FILE", help="Write everything measured as JSON.")
+@click.option("--html", "html_file", type=given_path, metavar="FILE", help="Write a page with pictures.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to embed.")
+def advise(
+    source: Path,
+    target: Path,
+    encoders: tuple[str, ...],
+    strategies: tuple[str, ...],
+    repeats: int,
+    seed: int,
+    other_classes: bool,
+    bridge: tuple[Path, Path] | None,
+    json_file: Path | None,
+    html_file: Path | None,
+    force: bool,
+    device: str,
+) -> None:
+    """Say what to transfer from a source, whether it helps, and how.
+
+    Compares encoders for the target without training, measures the gap between the domains, tries strategies with and
+    without the source on repeated splits of the target, and names the command to run.
+    """
+    from fewshot.errors import unknown
+    from fewshot.registry import registry
+    from fewshot.report_page import check_page, write_page
+    from fewshot.transfer.advice import advise as answer
+    from fewshot.transfer.page import lines, render
+    from fewshot.transfer.what import ranked, suitability
+
+    for file in (json_file, html_file):
+        if file is not None:
+            check_page(file, overwrite=force)
+    for name in strategies:
+        if name not in registry().strategies:
+            raise unknown("strategy", name, registry().strategies)
+    pairs = embedded_pairs(source, target, encoders, bridge, other_classes, device)
+    scored: list[Suitability] = [suitability(name, pair) for name, pair in pairs.items()]
+    best = ranked(scored)[0][0].encoder
+    options = {"strategies": strategies, "repeats": repeats, "seed": seed}
+    advice = answer(pairs[best], scored, encoder=best, places=(str(source), str(target)), **options)  # type: ignore[arg-type]
+    for line in lines(advice):
+        click.echo(line)
+    if json_file is not None:
+        write_page(json_file, json.dumps(advice.to_json(), indent=1) + "\n", overwrite=force)
+    if html_file is not None:
+        from fewshot.transfer.picture import pictures
+
+        shown = pictures(pairs[best], advice.strategy, seed)
+        write_page(html_file, render(advice, shown, str(source), str(target)), overwrite=force)
+
+
+def embedded_pairs(
+    source: Path,
+    target: Path,
+    encoders: tuple[str, ...],
+    bridge: tuple[Path, Path] | None,
+    other_classes: bool,
+    device: str,
+) -> dict[str, Pair]:
+    """Read both domains in the space of each encoder that is to be compared; an index has but its own.
+
+    Raises
+    ------
+    FingerprintMismatch
+        for indexes of different encoders without a map.
+    """
+    from fewshot.database import is_store
+    from fewshot.encoders import load_encoder
+    from fewshot.errors import FingerprintMismatch
+    from fewshot.transfer.sides import moved, pair_up, read_index_side, read_side
+    from fewshot.transfer.trial import check_size
+
+    stores = {path: read_index_side(path) for path in (source, target) if is_store(path)}
+    if len(stores) == 2 or (source == target and stores):
+        here, there = stores[source], stores[target]
+        if bridge:
+            here = moved(here, crossing(bridge), there)
+        if here.fingerprint != there.fingerprint:
+            raise FingerprintMismatch(
+                f"source {source} was embedded by {here.encoder!r} ({here.fingerprint}), target {target} by "
+                f"{there.encoder!r} ({there.fingerprint}); index both with one encoder, or pass --map"
+            )
+        return {there.encoder: pair_up(here, there, other_classes=other_classes)}
+    names = encoders or tuple(side.encoder for side in stores.values()) or DEPTHS
+    pairs = {}
+    for name in dict.fromkeys(names):
+        click.echo(f"embedding with {name}", err=True)
+        encoder = load_encoder(name, device)
+        here, there = (read_side(path, encoder, progress=True) for path in (source, target))
+        pairs[name] = pair_up(here, there, other_classes=other_classes)
+        check_size(pairs[name])  # before the next encoder takes its minutes
+    return pairs
+
+
+def crossing(bridge: tuple[Path, Path]) -> tuple[CrossMap, str, str]:
+    """Learn the map between two indexes and say how good it is."""
+    from fewshot.transfer.crossmap import map_between
+
+    found = map_between(*bridge)
+    click.echo(
+        f"map: {found[0].items} shared pictures, explains {100 * found[0].fit:.0f} % of those left out", err=True
+    )
+    return found

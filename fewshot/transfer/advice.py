@@ -1,0 +1,162 @@
+"""advise(): what to transfer, when, and how, with the reasons, from measurements on the user's own data."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fewshot.metrics.interval import Estimate
+from fewshot.transfer.trial import ALONE, Pair, Trial, candidates, try_out
+from fewshot.transfer.what import Suitability, ranked
+from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
+
+PLAIN = ("pooled", "multi_task")  # what "with the source" means, for a source of the same classes and of others
+SAFE = "biased_ridge"  # chooses how far to trust the source by leaving examples out, down to not at all
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """The three answers."""
+
+    what: tuple[tuple[Suitability, float], ...]  # encoders with their mean ranks, best first
+    encoder: str  # the one that all below was measured with
+    gap: Gap
+    quadrant: Quadrant
+    plain: str  # the strategy that stands for "source and target together"
+    gain: Estimate  # of it over the target alone
+    accuracy: dict[str, Estimate]  # of every strategy tried, and its gain
+    gains: dict[str, Estimate]
+    left_out: dict[str, str]
+    strategy: str  # the one to use
+    command: str
+
+    @property
+    def verdict(self) -> str:
+        """`helps`, `hurts` or `no difference`, by whether the interval of the gain excludes zero."""
+        return ("no difference", "helps", "hurts")[surely(self.gain)]
+
+    @property
+    def when(self) -> str:
+        """The verdict in words."""
+        size = f"{100 * abs(self.gain.mean):.1f} +- {100 * self.gain.half_width:.1f} points"
+        return {
+            "helps": f"the source helps by {size}",
+            "hurts": f"the source hurts by {size}: leave it out, or use a strategy that measured better",
+            "no difference": f"no difference: with the source {100 * self.gain.mean:+.1f} +- "
+            f"{100 * self.gain.half_width:.1f} points",
+        }[self.verdict]
+
+    @property
+    def how(self) -> str:
+        """Why this strategy."""
+        if self.strategy == ALONE:
+            return "no strategy with the source is better than the target alone for certain"
+        gain = self.gains[self.strategy]
+        size = f"{100 * gain.mean:+.1f} +- {100 * gain.half_width:.1f} points on the target alone"
+        if surely(gain) > 0:
+            return f"best of {len(self.accuracy)} tried: {size}"
+        return f"none is better for certain, and this one trusts the source only as far as it helps: {size}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return {
+            "what": [{**asdict(row), "mean_rank": rank} for row, rank in self.what],
+            "encoder": self.encoder,
+            "when": {
+                "gap": asdict(self.gap),
+                "strategy": self.plain,
+                "gain": asdict(self.gain),
+                "verdict": self.verdict,
+                "text": self.when,
+                "quadrant": asdict(self.quadrant),
+            },
+            "how": {
+                "strategy": self.strategy,
+                "reason": self.how,
+                "command": self.command,
+                "accuracy": {name: asdict(e) for name, e in self.accuracy.items()},
+                "gains": {name: asdict(e) for name, e in self.gains.items()},
+                "left_out": self.left_out,
+            },
+        }
+
+
+def advise(
+    pair: Pair,
+    scored: Sequence[Suitability],
+    *,
+    encoder: str,
+    places: tuple[str, str],
+    strategies: Sequence[str] = (),
+    repeats: int = 20,
+    seed: int = 0,
+) -> Advice:
+    """Answer all three questions.
+
+    Parameters
+    ----------
+    pair
+        source and target as `encoder` embeds them.
+    scored
+        the encoders that were compared.
+    places
+        how the user wrote source and target, for the command.
+    strategies
+        strategies to try; none takes those that suit the classes.
+
+    Raises
+    ------
+    DataError
+        when the target has too few items, or either has one class only.
+    """
+    trial = try_out(pair, candidates(pair, strategies), repeats=repeats, seed=seed)
+    gap = measure_gap(pair.source, pair.target, pair.labels)
+    plain = next((name for name in PLAIN if name in trial.accuracy), trial.best())
+    gains = {name: trial.gain(name) for name in trial.accuracy if name != ALONE}
+    chosen = choose(trial)
+    return Advice(
+        what=tuple(ranked(scored)),
+        encoder=encoder,
+        gap=gap,
+        quadrant=quadrant(gap, len(pair.labels), len(pair.classes)),
+        plain=plain,
+        gain=trial.gain(plain),
+        accuracy={name: Estimate(float(v.mean()), math.nan, len(v)) for name, v in trial.accuracy.items()},
+        gains=gains,
+        left_out=trial.left_out,
+        strategy=chosen,
+        command=command(chosen, encoder, *places),
+    )
+
+
+def choose(trial: Trial) -> str:
+    """The strategy to use: one that is better for certain, or else a safe one.
+
+    A trial on few items is noisy, and the best of many looks better than it is. So the strategy of highest accuracy is
+    taken only when the interval of its gain excludes zero. If none is, and pooling does not hurt for certain,
+    `biased_ridge` is taken, which gives the source the weight that leaving examples out gives it, none if need be; and
+    the target alone otherwise.
+    """
+    best = trial.best()
+    if best != ALONE and surely(trial.gain(best)) > 0:
+        return best
+    plain = next((name for name in PLAIN if name in trial.accuracy), ALONE)
+    harmful = plain != ALONE and surely(trial.gain(plain)) < 0
+    return SAFE if SAFE in trial.accuracy and not harmful else ALONE
+
+
+def surely(gain: Estimate) -> int:
+    """1 for a gain whose interval lies above zero, -1 for one below, 0 otherwise."""
+    if math.isnan(gain.half_width) or abs(gain.mean) <= gain.half_width:
+        return 0
+    return 1 if gain.mean > 0 else -1
+
+
+def command(strategy: str, encoder: str, source: str, target: str) -> str:
+    """What to run: the target alone, or with the source."""
+    words = ["fewshot", "fit", "--support", target, "--encoder", encoder, "-s", strategy]
+    words += [] if strategy == ALONE else ["--source", source]
+    return shlex.join([*words, "--out", "target.fewshot"])

@@ -1,0 +1,120 @@
+"""`fewshot advise` from files to answers: JSON, page, indexes, a map between encoders, and one line for each mistake."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from fewshot.cli import cli
+from fewshot.store import Store
+
+COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 60, 200)}
+
+
+def make(folder: Path, each: int, *, names: dict[str, str] | None = None, dark: float = 1.0, seed: int = 0) -> Path:
+    """Noisy pictures of one colour a class, darkened as another lamp would."""
+    rng = np.random.default_rng(seed)
+    for name, rgb in COLOURS.items():
+        home = folder / (names or {}).get(name, name)
+        home.mkdir(parents=True, exist_ok=True)
+        for i in range(each):
+            pixels = rng.normal(np.array(rgb) * dark, 60, (32, 32, 3)).clip(0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(home / f"{i}.png")
+    return folder
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(cli, ["advise", *map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def index(folder: Path, out: Path, encoder: str = "toy") -> Path:
+    done = CliRunner().invoke(cli, ["index", "build", str(folder), "--out", str(out), "--encoder", encoder])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_folders_to_json_and_page(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    source, target = make(tmp_path / "studio", 6), make(tmp_path / "shelf", 4, dark=0.7, seed=1)
+    words = ["--source", source, "--target", target, "--encoder", "toy", "--repeats", 3]
+    words += ["-s", "pooled", "-s", "coral", "--json", tmp_path / "a.json", "--html", tmp_path / "a.html"]
+    code, out, _ = run(*words)
+    assert code == 0
+    for start in ("what: use toy", "when: ", "how: ", f"run: fewshot fit --support {target} --encoder toy -s "):
+        assert any(line.startswith(start) for line in out.splitlines()), start
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert set(found) == {"what", "encoder", "when", "how"}
+    assert set(found["how"]["accuracy"]) == {"ridge", "pooled", "coral"}
+    assert found["when"]["verdict"] in ("helps", "hurts", "no difference")
+    assert 0 < found["when"]["gap"]["p"] <= 1
+    page = (tmp_path / "a.html").read_text()
+    assert page.count("<svg") == 2
+    assert "after coral" in page
+    assert run(*words)[0] == 2  # nothing is overwritten
+
+
+def test_indexes_bring_their_encoder_and_their_command_runs(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 4), make(tmp_path / "t", 4, dark=0.7, seed=1)
+    ours, theirs = index(source, tmp_path / "s.index"), index(target, tmp_path / "t.index")
+    code, out, _ = run("--source", ours, "--target", theirs, "--repeats", 2, "-s", "pooled", "-s", "biased_ridge")
+    assert code == 0
+    words = out.splitlines()[-1].removeprefix("run: fewshot ").split()
+    words[-1] = str(tmp_path / "m.fewshot")
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+
+
+def test_a_map_joins_two_encoders(tmp_path: Path) -> None:
+    """The source's index is turned into another encoder's by permuting its columns, which a map can undo."""
+    source, target = make(tmp_path / "s", 8), make(tmp_path / "t", 4, dark=0.7, seed=1)
+    shared = make(tmp_path / "shared", 12, seed=2)
+    theirs, bridge = index(target, tmp_path / "t.index"), index(shared, tmp_path / "b.index")
+    other_source, other_bridge = index(source, tmp_path / "s2.index"), index(shared, tmp_path / "b2.index")
+    for store in (other_source, other_bridge):
+        rewrite(store)
+    words = ["--source", other_source, "--target", theirs, "--repeats", 2, "-s", "pooled"]
+    code, _, error = run(*words)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "index both with one encoder, or pass --map" in error
+    code, _, error = run(*words, "--map", other_bridge, bridge)
+    assert code == 0, error
+    assert "map: 36 shared pictures, explains" in error
+    code, _, error = run(*words, "--map", bridge, other_bridge)
+    assert code == 2
+    assert "give two indexes made by these two" in error
+
+
+def rewrite(folder: Path) -> None:
+    with Store.open(folder, write=True) as store:
+        flipped = np.ascontiguousarray(store.embeddings()[:, ::-1])
+        (folder / "embeddings.f32").write_bytes(flipped.tobytes())
+        store.database.execute("UPDATE meta SET value = '\"toy-flipped\"' WHERE key = 'fingerprint'")
+        store.database.commit()
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 3), make(tmp_path / "t", 3, seed=1)
+    strange = make(tmp_path / "o", 3, names={"red": "x", "green": "y", "blue": "z"})
+    one = tmp_path / "one"
+    (one / "red").mkdir(parents=True)
+    (one / "red" / "a.png").write_bytes((source / "red" / "0.png").read_bytes())
+    lone = make(tmp_path / "lone", 1)
+    for case, wanted in (
+        ((strange, target), "share 0 classes: the source has x, y, z, the target blue, green, red; name them alike"),
+        ((one, target), "holds one class only, 'red'"),
+        ((source, lone), "has 1 labelled items; advice needs at least 2 of each class"),
+        ((tmp_path / "nowhere", target), "nowhere is not there"),
+    ):
+        code, _, error = run("--source", case[0], "--target", case[1], "--encoder", "toy", "--repeats", 2)
+        lines = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert code == 2, wanted
+        assert len(lines) == 1
+        assert wanted in lines[0], lines[0]
+    code, out, _ = run("--source", strange, "--target", target, "--encoder", "toy", "--repeats", 2, "--other-classes")
+    assert code == 0
+    assert "multi_task" in out
+    assert "unknown strategy 'corl'" in run("--source", source, "--target", target, "-s", "corl")[2]
