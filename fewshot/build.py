@@ -86,11 +86,13 @@ def build_index(
     encoder: str | None = None,
     device: str = "auto",
     batch: int | None = None,
+    dtype: str = "float32",
     progress: bool = False,
 ) -> Counts:
     """Make the index `out` from the pictures under `roots`, or bring it up to date if it is there.
 
-    `encoder` defaults to the one the index was built with, and to `lite` for a new index. See `update`.
+    `encoder` defaults to the one the index was built with, and to `lite` for a new index; a new index
+    keeps its embeddings as `dtype`, "float32" or "float16". See `update`.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def build_index(
     model = _load(encoder or "lite", device)
     if "image" not in model.modalities:
         raise MissingInput(f"encoder {model.name!r} takes no images; use one that does, e.g. lite")
-    with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim) as store:
+    with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim, dtype=dtype) as store:
         return update(store, roots, encoder=model, batch=batch, progress=progress)
 
 

@@ -1,4 +1,4 @@
-"""fewshot index build | add | remove | info."""
+"""fewshot index build | add | remove | info, and those of `fewshot.cli.upkeep`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
+
+from fewshot.cli import upkeep
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
@@ -31,15 +33,26 @@ def index() -> None:
     """Build, extend, shrink and describe an index of pictures."""
 
 
+for command in upkeep.COMMANDS:
+    index.add_command(command)
+
+
 @index.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
 @ENCODER
 @DEVICE
 @BATCH
+@upkeep.DTYPE
 @JSON_FLAG
 def build(
-    folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int | None, as_json: bool
+    folders: tuple[str, ...],
+    out: str,
+    encoder: str | None,
+    device: str,
+    batch: int | None,
+    dtype: str,
+    as_json: bool,
 ) -> None:
     """Index the pictures under folders, or bring an index up to date with them.
 
@@ -49,7 +62,7 @@ def build(
     from fewshot.build import build_index
 
     with _kept_on_interrupt(out):
-        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, progress=True)
+        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, dtype=dtype, progress=True)
     _tell(out, counts, as_json)
 
 
@@ -122,6 +135,7 @@ def _facts(store: Store) -> dict[str, object]:
         "encoder": store.encoder,
         "fingerprint": store.fingerprint,
         "dimensions": store.dim,
+        "numbers": store.dtype,
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
