@@ -44,6 +44,14 @@ for command in upkeep.COMMANDS:
 @DEVICE
 @BATCH
 @upkeep.DTYPE
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local: this machine and all its GPUs; ray: a Ray cluster.",
+)
+@click.option("--address", help="Of the Ray cluster, e.g. auto or HOST:6379.  [default: a new one on this machine]")
 @JSON_FLAG
 def build(
     folders: tuple[str, ...],
@@ -52,6 +60,8 @@ def build(
     device: str,
     batch: int | None,
     dtype: str,
+    engine: str,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Index the pictures under folders, or bring an index up to date with them.
@@ -61,8 +71,18 @@ def build(
     """
     from fewshot.build import build_index
 
+    if address and engine != "ray":
+        raise click.UsageError("--address is for --engine ray")
+    cluster = None
+    if engine == "ray":
+        from fewshot.ray_engine import RayEngine
+
+        cluster = RayEngine(address, device=device)
+        device = "cpu"  # this process only hands out the work
     with _kept_on_interrupt(out):
-        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, dtype=dtype, progress=True)
+        counts = build_index(
+            folders, out, encoder=encoder, device=device, batch=batch, dtype=dtype, engine=cluster, progress=True
+        )
     _tell(out, counts, as_json)
 
 
