@@ -94,8 +94,9 @@ def stream(
     """Yield embeddings batch by batch, in the order of the sources, which are read as they are needed.
 
     `batch` defaults to 32 on a CPU and 256 on a GPU. `workers` threads (default: one a core) read, decode and prepare;
-    at most `BATCHES_AHEAD` batches wait. Given `known`, files are hashed, and those whose hash is in `known` or in the current batch already are not embedded
-    again; whoever gives `known` adds the hashes of a batch to it before taking the next.
+    at most `BATCHES_AHEAD` batches wait. Given `known`, files are hashed, and those whose hash is in `known` or in the
+    current batch already are not embedded again; whoever gives `known` adds the hashes of a batch to it before taking
+    the next.
 
     Raises
     ------

@@ -92,10 +92,8 @@ def compact(store: Store) -> int:
         if len(live) == len(old):
             return 0
         target.path.unlink(missing_ok=True)
-        chunks = [
-            (start, len(part), target.append(old[part], start))
-            for start, part in ((s, live[s : s + BLOCK]) for s in range(0, len(live), BLOCK))
-        ]
+        parts = [(start, live[start : start + BLOCK]) for start in range(0, len(live), BLOCK)]
+        chunks = [(start, len(part), target.append(old[part], start)) for start, part in parts]
         _renumber(database)
         database.execute("DELETE FROM chunks")
         database.executemany("INSERT INTO chunks (first, count, crc) VALUES (?, ?, ?)", chunks)
@@ -120,9 +118,8 @@ def _renumber(database: sqlite3.Connection) -> None:
 
 def _sealed(database: sqlite3.Connection, table: str) -> bool:
     """Tell whether the rows of a table have checksums; those of format 1 have none."""
-    return database.execute(f"SELECT count(*) FROM pragma_table_xinfo('{table}') WHERE name = 'seal'").fetchone() != (
-        0,
-    )
+    columns = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE name = 'seal'"
+    return bool(database.execute(columns, (table,)).fetchone()[0])
 
 
 def _broken(database: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:

@@ -62,9 +62,8 @@ class VectorFile:
         size = self.path.stat().st_size if self.path.exists() else 0
         if size < count * self.dim * self.item.itemsize:
             have = size // (self.dim * self.item.itemsize)
-            raise FormatError(
-                f"{self.path} is damaged: {have} of {count} rows are there; run: fewshot index repair {self.path.parent}"
-            )
+            what = f"{self.path} is damaged: {have} of {count} rows are there"
+            raise FormatError(f"{what}; run: fewshot index repair {self.path.parent}")
         try:
             return np.memmap(self.path, self.item, "r", shape=(count, self.dim))
         except OSError as error:

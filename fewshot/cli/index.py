@@ -1,4 +1,4 @@
-"""fewshot index build | add | remove | info."""
+"""fewshot index build | add | remove | info, and those of `fewshot.cli.upkeep`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
+
+from fewshot.cli import upkeep
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
@@ -31,15 +33,36 @@ def index() -> None:
     """Build, extend, shrink and describe an index of pictures."""
 
 
+for command in upkeep.COMMANDS:
+    index.add_command(command)
+
+
 @index.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
 @ENCODER
 @DEVICE
 @BATCH
+@upkeep.DTYPE
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local: this machine and all its GPUs; ray: a Ray cluster.",
+)
+@click.option("--address", help="Of the Ray cluster, e.g. auto or HOST:6379.  [default: a new one on this machine]")
 @JSON_FLAG
 def build(
-    folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int | None, as_json: bool
+    folders: tuple[str, ...],
+    out: str,
+    encoder: str | None,
+    device: str,
+    batch: int | None,
+    dtype: str,
+    engine: str,
+    address: str | None,
+    as_json: bool,
 ) -> None:
     """Index the pictures under folders, or bring an index up to date with them.
 
@@ -48,8 +71,18 @@ def build(
     """
     from fewshot.build import build_index
 
+    if address and engine != "ray":
+        raise click.UsageError("--address is for --engine ray")
+    cluster = None
+    if engine == "ray":
+        from fewshot.ray_engine import RayEngine
+
+        cluster = RayEngine(address, device=device)
+        device = "cpu"  # this process only hands out the work
     with _kept_on_interrupt(out):
-        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, progress=True)
+        counts = build_index(
+            folders, out, encoder=encoder, device=device, batch=batch, dtype=dtype, engine=cluster, progress=True
+        )
     _tell(out, counts, as_json)
 
 
@@ -122,6 +155,7 @@ def _facts(store: Store) -> dict[str, object]:
         "encoder": store.encoder,
         "fingerprint": store.fingerprint,
         "dimensions": store.dim,
+        "numbers": store.dtype,
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
