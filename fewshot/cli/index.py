@@ -1,4 +1,4 @@
-"""fewshot index build | add | remove | info."""
+"""fewshot index build | add | remove | tune | info."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
+
+from fewshot.cli.kinds import KIND, MEMORY, RECALL, set_kind, tune
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
@@ -35,11 +37,22 @@ def index() -> None:
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
 @ENCODER
+@KIND
+@RECALL
+@MEMORY
 @DEVICE
 @BATCH
 @JSON_FLAG
 def build(
-    folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int | None, as_json: bool
+    folders: tuple[str, ...],
+    out: str,
+    encoder: str | None,
+    kind: str | None,
+    recall: float | None,
+    memory: str | None,
+    device: str,
+    batch: int | None,
+    as_json: bool,
 ) -> None:
     """Index the pictures under folders, or bring an index up to date with them.
 
@@ -49,7 +62,8 @@ def build(
     from fewshot.build import build_index
 
     with _kept_on_interrupt(out):
-        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, progress=True)
+        wanted = set_kind(kind, recall, memory)
+        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, progress=True, wanted=wanted)
     _tell(out, counts, as_json)
 
 
@@ -86,6 +100,9 @@ def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> Non
         count = remove_from(store, targets, labels)
         refresh_index(store)
     click.echo(f"{count} removed from {index}")
+
+
+index.add_command(tune)
 
 
 @index.command()
@@ -125,10 +142,18 @@ def _facts(store: Store) -> dict[str, object]:
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
+        "search": _search_facts(store),
         "skipped": len(store.skipped()),
         "bytes": store.size_on_disk(),
         "labels": {name: count for name, count in labels.items() if name is not None},
     }
+
+
+def _search_facts(store: Store) -> str:
+    from fewshot.index_file import current_facts
+
+    facts = current_facts(store)
+    return str(facts) if facts else "no index saved yet; the next search or add makes it"
 
 
 def _tell(index: str, counts: Counts, as_json: bool) -> None:
