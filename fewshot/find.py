@@ -59,11 +59,11 @@ def find(
         raise MissingInput("this classifier has not been fitted yet; call fit() first")
     wanted = list(dict.fromkeys(classes)) or list(classifier.classes)
     numbers = [classifier.classes.index(name) for name in wanted]
-    top = min(top, max(len(index), 1))
+    most = min(top, max(len(index), 1))
     if isinstance(classifier.head, LinearHead):
-        rows = nearest_rows(index, classifier.head, numbers, top)
+        rows = nearest_rows(index, classifier.head, numbers, most)
     else:
-        rows = best_rows(index, classifier.logits, numbers, top)
+        rows = best_rows(index, classifier.logits, numbers, most)
     return {name: _listed(store, index, classifier, name, found, top) for name, found in zip(wanted, rows, strict=True)}
 
 

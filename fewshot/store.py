@@ -47,7 +47,7 @@ SUFFIX = {"float32": ".f32", "float16": ".f16"}
 # 1 and 2 are JSON lists of labels and of path globs, or null for any
 ROWS = """
 SELECT row FROM files WHERE row >= 0 AND (?1 IS NULL OR label IN (SELECT value FROM json_each(?1)))
-AND (?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) WHERE path GLOB value))
+AND (?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) WHERE files.path GLOB value))
 """
 ENTRIES = ROWS.replace("SELECT row", "SELECT path, label, row", 1) + "AND row = ?3 ORDER BY path"
 
