@@ -82,7 +82,8 @@ def above(
 
 def _all_met(ids: Rows, depth: int) -> NDArray[np.bool_]:
     """Tell for which queries there were no further candidates.  [Q, n] -> [Q]"""
-    return (ids[:, -1] < 0) | (ids.shape[1] < depth)
+    over: NDArray[np.bool_] = (ids[:, -1] < 0) | (ids.shape[1] < depth)
+    return over
 
 
 def ceiling(approximate: Scores, exact: Scores, z: float) -> Scores:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -23,31 +24,33 @@ class GpuRows:
         self.sharded = sharded
 
     @classmethod
-    def make(cls, rows: Floats) -> Self | None:
+    def make(cls, rows: Floats, only: int | None = None) -> Self | None:
         """Copy all rows to every GPU if they fit, or else a range to each; None without a GPU, or when they do not fit.
 
-        A warning tells of GPUs that are too small.
+        `only` names one GPU to use. A warning tells of GPUs that are too small.
         """
-        faiss = load_faiss()
-        count = getattr(faiss, "get_num_gpus", lambda: 0)()
-        if count == 0:
+        there = range(getattr(load_faiss(), "get_num_gpus", lambda: 0)())
+        gpus = [gpu for gpu in there if only in (None, gpu)]
+        if not gpus or not len(rows):
             return None
-        room = [int(SPARE * torch.cuda.mem_get_info(gpu)[0]) // (2 * rows.shape[1]) for gpu in range(count)]  # rows
+        room = [int(SPARE * torch.cuda.mem_get_info(gpu)[0]) // (2 * rows.shape[1]) for gpu in gpus]  # rows
         sharded = min(room) < len(rows)
         if not sharded:
-            return cls([(0, _filled(rows, 0, len(rows), gpu)) for gpu in range(count)], sharded)
+            return cls([(0, _filled(rows, 0, len(rows), gpu)) for gpu in gpus], sharded)
         if sum(room) < len(rows):
-            warnings.warn(f"{len(rows):,} rows do not fit into {count} GPUs; searching on the CPU", stacklevel=2)
+            warnings.warn(f"{len(rows):,} rows do not fit into {len(gpus)} GPUs; searching on the CPU", stacklevel=2)
             return None
         ends = np.ceil(np.cumsum(room) * (len(rows) / sum(room))).astype(int).tolist()
         bounds = zip([0, *ends[:-1]], ends, strict=True)
-        return cls([(a, _filled(rows, a, min(b, len(rows)), gpu)) for gpu, (a, b) in enumerate(bounds)], sharded)
+        return cls(
+            [(a, _filled(rows, a, min(b, len(rows)), gpu)) for gpu, (a, b) in zip(gpus, bounds, strict=True)], sharded
+        )
 
     def candidates(self, queries: Scores, depth: int) -> tuple[Scores, Rows]:
         """Find the rows nearest in float16, best first.  [Q, D] -> scores, rows [Q, depth]"""
         shares = [queries] * len(self._parts) if self.sharded else np.array_split(queries, len(self._parts))
         with ThreadPoolExecutor(len(self._parts)) as pool:
-            answers = list(pool.map(lambda part, share: _search(*part, share, depth), self._parts, shares))
+            answers = list(pool.map(partial(_search, depth), self._parts, shares))
         if not self.sharded:
             return np.concatenate([s for s, _ in answers]), np.concatenate([r for _, r in answers])
         scores = np.concatenate([s for s, _ in answers], 1)
@@ -66,6 +69,7 @@ def _filled(rows: Floats, start: int, stop: int, gpu: int) -> Any:
     return index
 
 
-def _search(first: int, index: Any, queries: Scores, depth: int) -> tuple[Scores, Rows]:
+def _search(depth: int, part: tuple[int, Any], queries: Scores) -> tuple[Scores, Rows]:
+    first, index = part
     scores, rows = index.search(queries, min(depth, index.ntotal))
     return scores, np.where(rows >= 0, rows + first, -1)

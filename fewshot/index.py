@@ -106,9 +106,9 @@ class Index:
             found[i] = exact
         return found
 
-    def on_gpus(self) -> Index:
-        """Return this index with its candidates found on all GPUs that FAISS sees, or itself when it sees none."""
-        gpu = GpuRows.make(self.rows) if len(self.rows) else None
+    def on_gpus(self, only: int | None = None) -> Index:
+        """Return this index with its candidates found on all GPUs that FAISS sees, or one; itself when it sees none."""
+        gpu = GpuRows.make(self.rows, only)
         return self if gpu is None else Index(self.rows, self.alive, self._codes, self.facts, gpu)
 
     def grown(self, rows: Floats, alive: Mask, chunks: int) -> Index:
@@ -188,7 +188,8 @@ class Index:
 def open_index(store: Store, device: str = "auto") -> Index:
     """Return the index of a store: the saved one, brought up to date if the store has changed since, or a new one.
 
-    It is saved beside the store where that is possible. `device` "cpu" keeps the search off the GPU.
+    It is saved beside the store where that is possible. `device` "cpu" keeps the search off the GPUs, "cuda:1" has it
+    use that one.
 
     Raises
     ------
@@ -198,7 +199,8 @@ def open_index(store: Store, device: str = "auto") -> Index:
         when an index is to be built and does not fit.
     """
     index = update_index(store)
-    return index if device == "cpu" else index.on_gpus()
+    number = device.partition(":")[2]
+    return index if device == "cpu" else index.on_gpus(int(number) if number else None)
 
 
 def update_index(store: Store) -> Index:

@@ -34,8 +34,8 @@ def scan(queries: Scores, rows: Floats, k: int, only: Mask | None = None) -> tup
             best = _merge(*best, scores, np.where(places >= 0, part[places], -1))
         return best
     for start in range(0, len(rows), 8 * BLOCK):
-        part = slice(start, start + 8 * BLOCK)
-        scores, places = _block(queries, as_float32(rows[part]), k, None if only is None else only[part])
+        here = slice(start, start + 8 * BLOCK)
+        scores, places = _block(queries, as_float32(rows[here]), k, None if only is None else only[here])
         best = _merge(*best, scores, np.where(places >= 0, places + start, -1))
     return best
 

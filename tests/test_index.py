@@ -348,3 +348,6 @@ def test_no_gpu_or_too_small_ones(many, store, monkeypatch):
     FakeGpus(monkeypatch, 1, 10**9)
     assert open_index(store, "cpu").device == "cpu"
     assert open_index(store).device == "gpu"
+    gpus = FakeGpus(monkeypatch, 3, 10**9)
+    assert open_index(store, "cuda:1").device == "gpu"
+    assert [gpu.device for gpu in gpus.made] == [1]
