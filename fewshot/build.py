@@ -19,6 +19,7 @@ from fewshot.walk import Found, walk
 
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder
+    from fewshot.index_plan import Wanted
 
 PAGE = 1000  # files fetched from the list of work at a time
 
@@ -93,11 +94,12 @@ def build_index(
     dtype: str = "float32",
     engine: Engine | None = None,
     progress: bool = False,
+    wanted: Wanted | None = None,
 ) -> Counts:
     """Make the index `out` from the pictures under `roots`, or bring it up to date if it is there.
 
-    `encoder` defaults to the one the index was built with, and to `lite` for a new index; a new index
-    keeps its embeddings as `dtype`, "float32" or "float16". See `update`.
+    `encoder` defaults to the one the index was built with, and to `lite` for a new index; `wanted` to the kind of index
+    asked for before, or `auto`. A new index keeps its embeddings as `dtype`, "float32" or "float16". See `update`.
 
     Raises
     ------
@@ -107,6 +109,7 @@ def build_index(
     check_sources(roots)
     if is_store(Path(out)):
         with Store.open(out, write=True) as store:
+            _note(store, wanted)
             other = _load(encoder, device) if encoder and encoder != store.encoder else None
             return update(store, roots, encoder=other, device=device, batch=batch, engine=engine, progress=progress)
     check_vacant(Path(out))
@@ -114,6 +117,7 @@ def build_index(
     if "image" not in model.modalities:
         raise MissingInput(f"encoder {model.name!r} takes no images; use one that does, e.g. lite")
     with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim, dtype=dtype) as store:
+        _note(store, wanted)
         return update(store, roots, encoder=model, batch=batch, engine=engine, progress=progress)
 
 
@@ -162,11 +166,11 @@ def update(
 
 
 def refresh_index(store: Store) -> None:
-    """Save the FAISS index of a store anew unless the saved one is of the latest change."""
+    """Bring the saved index of a store up to date unless it is of the latest change."""
     if store.saved_index() is None:
-        from fewshot.index import rebuild_index
+        from fewshot.index import update_index
 
-        rebuild_index(store)
+        update_index(store)
 
 
 def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> int:
@@ -197,6 +201,13 @@ def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> 
             store.mask([label])  # raises for a label that is not there
             total += database.execute("DELETE FROM files WHERE label = ?", (label,)).rowcount
     return total
+
+
+def _note(store: Store, wanted: Wanted | None) -> None:
+    if wanted is not None:
+        from fewshot.index_plan import want
+
+        want(store, wanted)
 
 
 def _load(name: str, device: str) -> Encoder:

@@ -44,6 +44,12 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Store", "is_store"]
 
 SUFFIX = {"float32": ".f32", "float16": ".f16"}
+# 1 and 2 are JSON lists of labels and of path globs, or null for any
+ROWS = """
+SELECT row FROM files WHERE row >= 0 AND (?1 IS NULL OR label IN (SELECT value FROM json_each(?1)))
+AND (?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) WHERE files.path GLOB value))
+"""
+ENTRIES = ROWS.replace("SELECT row", "SELECT path, label, row", 1) + "AND row = ?3 ORDER BY path"
 
 
 class Entry(NamedTuple):
@@ -184,22 +190,20 @@ class Store:
             for row in self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
         ]
 
-    def entries_of(self, rows: Sequence[int], labels: Sequence[str] = ()) -> dict[int, list[Entry]]:
-        """Return the pictures behind some rows, of the given labels if any are given."""
+    def entries_of(
+        self, rows: Sequence[int], labels: Sequence[str] = (), globs: Sequence[str] = ()
+    ) -> dict[int, list[Entry]]:
+        """Return the pictures behind some rows, of the given labels and path globs if any are given."""
         self.check_current()
         found: dict[int, list[Entry]] = {}
-        wanted = json.dumps(labels) if labels else None
+        wanted = json.dumps(labels) if labels else None, json.dumps(globs) if globs else None
         for row in rows:
-            listed = self.database.execute(
-                "SELECT path, label, row FROM files WHERE row = ?1 AND "
-                "(?2 IS NULL OR label IN (SELECT value FROM json_each(?2))) ORDER BY path",
-                (int(row), wanted),
-            )
+            listed = self.database.execute(ENTRIES, (*wanted, int(row)))
             found[int(row)] = [Entry(*entry) for entry in listed]
         return found
 
-    def mask(self, labels: Sequence[str] = ()) -> NDArray[np.bool_]:
-        """Tell for each row whether a file (of the given labels, if any are given) stands behind it.  -> [N]
+    def mask(self, labels: Sequence[str] = (), globs: Sequence[str] = ()) -> NDArray[np.bool_]:
+        """Tell for each row whether a file stands behind it (of the given labels and path globs, if any).  -> [N]
 
         Raises
         ------
@@ -211,8 +215,8 @@ class Store:
             if label not in known:
                 raise unknown(f"label in {self.path}:", label, [name for name in known if name])
         listed = self.database.execute(
-            "SELECT row FROM files WHERE row >= 0 AND (?1 IS NULL OR label IN (SELECT value FROM json_each(?1)))",
-            (json.dumps(labels) if labels else None,),
+            ROWS,
+            (json.dumps(labels) if labels else None, json.dumps(globs) if globs else None),
         ).fetchall()
         allowed = np.zeros(self.rows, bool)  # counted last: a writer may have added rows meanwhile, and takes none away
         allowed[[row for (row,) in listed]] = True

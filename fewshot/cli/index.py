@@ -1,4 +1,4 @@
-"""fewshot index build | add | remove | info, and those of `fewshot.cli.upkeep`."""
+"""fewshot index build | add | remove | tune | info, and those of `fewshot.cli.upkeep`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fewshot.cli import upkeep
+from fewshot.cli.kinds import KIND, MEMORY, RECALL, set_kind, tune
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
@@ -41,6 +42,9 @@ for command in upkeep.COMMANDS:
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
 @ENCODER
+@KIND
+@RECALL
+@MEMORY
 @DEVICE
 @BATCH
 @upkeep.DTYPE
@@ -57,6 +61,9 @@ def build(
     folders: tuple[str, ...],
     out: str,
     encoder: str | None,
+    kind: str | None,
+    recall: float | None,
+    memory: str | None,
     device: str,
     batch: int | None,
     dtype: str,
@@ -81,7 +88,15 @@ def build(
         device = "cpu"  # this process only hands out the work
     with _kept_on_interrupt(out):
         counts = build_index(
-            folders, out, encoder=encoder, device=device, batch=batch, dtype=dtype, engine=cluster, progress=True
+            folders,
+            out,
+            encoder=encoder,
+            device=device,
+            batch=batch,
+            dtype=dtype,
+            engine=cluster,
+            progress=True,
+            wanted=set_kind(kind, recall, memory),
         )
     _tell(out, counts, as_json)
 
@@ -119,6 +134,9 @@ def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> Non
         count = remove_from(store, targets, labels)
         refresh_index(store)
     click.echo(f"{count} removed from {index}")
+
+
+index.add_command(tune)
 
 
 @index.command()
@@ -159,10 +177,18 @@ def _facts(store: Store) -> dict[str, object]:
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
+        "search": _search_facts(store),
         "skipped": len(store.skipped()),
         "bytes": store.size_on_disk(),
         "labels": {name: count for name, count in labels.items() if name is not None},
     }
+
+
+def _search_facts(store: Store) -> str:
+    from fewshot.index_file import current_facts
+
+    facts = current_facts(store)
+    return str(facts) if facts else "no index saved yet; the next search or add makes it"
 
 
 def _tell(index: str, counts: Counts, as_json: bool) -> None:

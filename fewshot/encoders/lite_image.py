@@ -160,7 +160,9 @@ def prepare_fast(image: Image.Image) -> Tensor:
     if side < SIZE or (side < 4 * SIZE and (width - height) % 2):
         return prepare(image)
     left, top = (width - side) / 2, (height - side) / 2
-    pixels = torch.utils.dlpack.from_dlpack(np.asarray(image if image.mode == "RGB" else image.convert("RGB")))  # [H, W, 3]
+    pixels = torch.utils.dlpack.from_dlpack(
+        np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    )  # [H, W, 3]
     square = pixels[math.floor(top) : math.ceil(top + side), math.floor(left) : math.ceil(left + side)]
     planes = square.permute(2, 0, 1)[None]  # [1, 3, side, side]
     return F.interpolate(planes, (SIZE, SIZE), mode="bicubic", antialias=True)[0]
