@@ -75,7 +75,8 @@ class LiteEncoder(Encoder):
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, 3, 224, 224] uint8 -> [n, D]"""
-        pieces = batch.split(PIECE if self.device.type == "cpu" and isinstance(self._image, lite_image.Lite0) else 512)
+        in_torch = isinstance(self._image, lite_image.Lite0 | lite_body.Tuned)
+        pieces = batch.split(PIECE if self.device.type == "cpu" and in_torch else 512)
         with exact():
             both = torch.cat([self._embed(piece) for piece in pieces]).cpu()
         return both.clone()

@@ -17,7 +17,7 @@ from fewshot.encoders.body import Body
 from fewshot.errors import DataError
 from fewshot.training.bank import load_pictures
 
-BATCH = 32
+BATCH = 8  # small, so that what lies between two layers stays in a CPU's cache
 
 
 @dataclass(frozen=True, slots=True)
