@@ -147,9 +147,10 @@ class Solver:
     def _number_source(self, classes: Tensor) -> Tensor:
         """Number the source's classes as the episodes do, those that one lacks from C on.  [B, C] -> [B, N]"""
         ways = classes.shape[-1]
-        held, rank = self.source_labels.unique(return_inverse=True)
+        held, rank = torch.unique(self.source_labels, return_inverse=True)
         if not bool(torch.isin(held, classes).any()):
-            return (ways + rank).expand(len(classes), -1)
+            alone: Tensor = ways + rank  # [N]
+            return alone.expand(len(classes), -1)
         number = ways + torch.arange(len(self.text), device=self.device).repeat(len(classes), 1)  # [B, classes]
         number.scatter_(1, classes, torch.arange(ways, device=self.device).expand_as(classes))
         return number[:, self.source_labels]

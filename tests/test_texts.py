@@ -54,7 +54,7 @@ def test_a_wrong_table_is_one_line(tmp_path: Path) -> None:
     bad = table(tmp_path / "bad.csv", [("x", "y")], ("words", "label"))
     done = CliRunner().invoke(cli, ["classify", str(bad), "--support", str(bad), "--encoder", "toy"])
     assert done.exit_code == 2
-    assert "must name the columns path (or text) and label; ['path'] missing" in done.stderr
+    assert "must name the columns path and label, or text and label; ['path'] missing" in done.stderr
     empty = table(tmp_path / "empty.csv", [("", "y"), ("a", "z")])
     done = CliRunner().invoke(cli, ["classify", str(empty), "--support", str(empty), "--encoder", "toy"])
     assert done.exit_code == 2

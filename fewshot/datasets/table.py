@@ -72,7 +72,8 @@ def _rows(table: Path, wanted: Set[str] = frozenset({"label"})) -> Iterator[tupl
         missing |= set() if columns & {"path", "text"} else {"path"}
         if missing:
             raise DataError(
-                f"{table}: the first line must name the columns path (or text) and label; {sorted(missing)} missing"
+                f"{table}: the first line must name the columns path and label, or text and label; "
+                f"{sorted(missing)} missing"
             )
         for row in reader:
             yield reader.line_num, row
