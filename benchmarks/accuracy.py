@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fewshot.bench import Journal, cell_key, draw_from, of_splits
+from fewshot.bench import Journal, cell_key, draw_from, of_splits, phrased
+from fewshot.datasets import Items
 from fewshot.embed_items import embed_items
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.episodes import Episodes, EpisodeSpec
@@ -55,7 +56,7 @@ SOURCES = {
 }
 
 
-def load(name: str, data: Path, cache: Path, encoder: Encoder) -> Features:
+def load(name: str, data: Path, cache: Path, encoder: Encoder) -> tuple[Features, Items]:
     """Embeddings of the items of the splits that are used, and of the names of their classes."""
     source = SOURCES[name]
     items = registry().dataset(source.dataset)().load(data / source.path)
@@ -63,7 +64,7 @@ def load(name: str, data: Path, cache: Path, encoder: Encoder) -> Features:
     features, notes = embed_items(name, items, encoder, cache=cache, progress=True)
     for note in notes:
         print(note, file=sys.stderr)
-    return features
+    return features, items
 
 
 def draws(strategy: Strategy, source: Source, features: Features, shots: int, most: int) -> int:
@@ -71,9 +72,10 @@ def draws(strategy: Strategy, source: Source, features: Features, shots: int, mo
     support, _, query = source.split.partition(">")
     if query and (np.bincount(features.labels[np.asarray(features.splits) == support]) == shots).all():
         return 1
-    if strategy.transductive or strategy.speed == "gradient":
-        return max(1, most // (20 if source.slow else 5))
-    return most if strategy.speed == "closed-form" or not source.slow else max(1, most // 5)
+    if strategy.speed == "closed-form" and not strategy.transductive:
+        return most
+    part = 4 if strategy.speed == "iterative" and not strategy.transductive else 10
+    return max(1, most // (2 * part if source.slow else part))
 
 
 def first(episodes: Episodes, count: int) -> Episodes:
@@ -103,8 +105,9 @@ def run(given: argparse.Namespace) -> dict[str, object]:
     encoder, journal = load_encoder(given.encoder), Journal(given.out.with_suffix(".journal"))
     cells, missing = [], []
     for name in given.sets:
-        features, drawn = load(name, given.data, given.cache, encoder), {}
+        (features, items), drawn = load(name, given.data, given.cache, encoder), {}
         for strategy in usable(features):
+            own = phrased(strategy, features, encoder, items)
             if given.strategies and strategy.name not in given.strategies:
                 continue
             for shots in given.shots:
@@ -112,7 +115,7 @@ def run(given: argparse.Namespace) -> dict[str, object]:
                 try:
                     if shots not in drawn:
                         drawn[shots] = draw_from(features, spec_of(name, shots, given))
-                    result = cell(strategy, features, first(drawn[shots], n), journal)
+                    result = cell(strategy, own, first(drawn[shots], n), journal)
                 except DataError as error:
                     missing.append(f"{name}, {shots} shots: {error}")
                     continue

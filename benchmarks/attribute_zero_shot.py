@@ -30,7 +30,25 @@ from fewshot.strategy import Strategy
 
 GROUPS = 4
 STRATEGIES = ("dap", "iap", "eszsl", "sae", "conse", "devise", "ale")
-COLUMNS = {"zsl": "unseen only", "u": "U", "s": "S", "h": "H", "ausuc": "AUSUC", "h_plain": "H, gamma 0"}
+GRIDS: dict[str, list[dict[str, object]]] = {  # constants to choose from; the rest only sets how confident it is
+    "dap": [{"c": c} for c in (1.0, 10.0, 100.0)],
+    "iap": [{"c": c} for c in (1.0, 10.0, 100.0)],
+    "eszsl": [{"ridge": r, "ridge_attributes": a} for r in (0.01, 0.1, 1.0) for a in (0.1, 1.0, 10.0)],
+    "sae": [{"balance": b, "compare": c} for b in (1.0, 10.0, 100.0) for c in ("features", "attributes")],
+    "conse": [{"top": t} for t in (3, 10, 20)],
+    "devise": [{"margin": m, "epochs": e} for m in (0.1, 0.3) for e in (50, 200)],
+    "ale": [{"margin": m, "epochs": e} for m in (0.3, 1.0) for e in (50, 200)],
+}
+FOLDS = 3
+COLUMNS = {
+    "zsl": "unseen only",
+    "zsl_chosen": "unseen only, chosen",
+    "u": "U",
+    "s": "S",
+    "h": "H",
+    "ausuc": "AUSUC",
+    "h_plain": "H, gamma 0",
+}
 
 
 def animals(data: Path) -> dict[str, list[float]]:
@@ -82,12 +100,33 @@ def measure(logits: Tensor, truth: Tensor, seen: Tensor) -> dict[str, float]:
     return {"zsl": zsl.item(), "u": u.item(), "s": s.item(), "h": h.item(), "ausuc": ausuc(logits, truth, seen).item()}
 
 
+def choose(strategy: Strategy, task: Task) -> Strategy:
+    """The constants of the grid under which seen classes that play unseen are told apart best.
+
+    The seen classes are dealt into folds; those of a fold lose their examples, which become queries. Nothing but the
+    support and its labels is looked at.
+    """
+    fold = torch.full((task.classes,), -1)
+    fold[task.seen()] = torch.arange(int(task.seen().sum())) % FOLDS
+    right = []
+    for constants in GRIDS[strategy.name]:
+        variant, total = strategy.replace(gamma=0.0, **constants), 0.0
+        for out in range(FOLDS):
+            held = fold[task.labels] == out  # [S]
+            rest = make_task(task.support[~held], task.labels[~held], attributes=task.attributes)
+            logits = fit(variant, rest).logits(task.support[held]).masked_fill(fold != out, -torch.inf)
+            total += float((logits.argmax(-1) == task.labels[held]).double().mean())
+        right.append(total)
+    return strategy.replace(**GRIDS[strategy.name][int(np.argmax(right))])
+
+
 def score(strategy: Strategy, task: Task, query: Tensor, truth: Tensor) -> dict[str, float]:
     got = measure(fit(strategy, task).logits(query), truth, task.seen())
     if "attributes" not in strategy.needs:
-        return got | {"h_plain": got["h"]}
-    plain = fit(strategy.replace(gamma=0.0), task).logits(query)
-    return got | {"h_plain": measure(plain, truth, task.seen())["h"]}
+        return got | {"h_plain": got["h"], "zsl_chosen": got["zsl"]}
+    plain = measure(fit(strategy.replace(gamma=0.0), task).logits(query), truth, task.seen())
+    chosen = fit(choose(strategy, task).replace(gamma=0.0), task).logits(query)
+    return got | {"h_plain": plain["h"], "zsl_chosen": measure(chosen, truth, task.seen())["zsl"]}
 
 
 def run(x: Tensor, labels: Tensor, text: Tensor, table: Tensor, shots: int, given: argparse.Namespace) -> dict:
@@ -126,10 +165,13 @@ def table_text(result: dict) -> str:
         "`unseen only`: unseen pictures among the unseen classes. U, S, H, AUSUC: all classes compete; gamma is chosen "
         "on held-out seen classes, and `H, gamma 0` is without it. `zero_shot` knows the class names instead of "
         "examples and attributes. The strategies' default constants were chosen on five other deals of the "
-        "same classes and pictures, embedded by lite. Made by `" + result["command"] + "`.",
+        "same classes and pictures, so that `unseen only` is not quite held out; for `unseen only, chosen` each task "
+        "chose its constants from a small grid by letting seen classes play unseen, on the support alone. Made by `"
+        + result["command"]
+        + "`.",
     ]
     chance = {"zsl": GROUPS / spec["classes"], "u": 1 / spec["classes"], "s": 1 / spec["classes"]}
-    chance |= {"h": 1 / spec["classes"], "h_plain": 1 / spec["classes"]}
+    chance |= {"zsl_chosen": chance["zsl"], "h": 1 / spec["classes"], "h_plain": 1 / spec["classes"]}
     for shots, rows in result["shots"].items():
         lines += ["", f"## {shots} examples of each seen class", ""]
         lines += ["| strategy | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]

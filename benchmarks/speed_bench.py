@@ -72,6 +72,26 @@ def measure(data: Features, shot: int, rounds: int, episodes: int) -> dict[str, 
     }
 
 
+def table(found: dict[str, object]) -> str:
+    """The measurement as Markdown."""
+    lines = ["# The whole path of `fewshot bench` against easyfsl's evaluation loop", ""]
+    lines += [f"{found['what']}; {found['threads']} threads, versions {found['versions']}.", ""]
+    lines += [
+        "Made by `python benchmarks/speed_bench.py --json benchmarks/results/speed_bench.json` on a machine without"
+    ]
+    lines += ["other work; medians over alternating rounds.", ""]
+    lines += [
+        "| shots | easyfsl, episodes/s | fewshot, episodes/s | ratio | of each round | 10,000 episodes |",
+        "|---" * 6 + "|",
+    ]
+    for row in found["results"]:
+        rounds = ", ".join(map(str, row["ratios"]))
+        seconds = 10_000 / row["fewshot_per_second"]
+        cells = [row["shot"], row["easyfsl_per_second"], row["fewshot_per_second"], row["ratio"], rounds]
+        lines.append("| " + " | ".join(map(str, cells)) + f" | {seconds:.2f} s |")
+    return "\n".join([*lines, "", f"Peak memory of the process, both sides together: {found['peak_mb']} MB.", ""])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -94,6 +114,7 @@ def main() -> None:
     print(text)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
+        options.json.with_suffix(".md").write_text(table(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Episodes a second of strategies and of their peers, side by side in one process, on precomputed features.
 
-python benchmarks/speed_strategies.py [--rounds 5] [--only prototypical,simpleshot] [--clock wall] [--json FILE]
+python benchmarks/speed_strategies.py [--rounds 5] [--only prototypical,tim] [--clock wall] [--json FILE]
 
 Data: 100 classes x 600 random 512-d features; 5-way, 15 queries a class, 1 and 5 shots. A run draws its episodes,
 gathers their rows, fits, scores and counts right answers: ours in batches of 64, easyfsl in its own evaluation loop,
@@ -49,9 +49,18 @@ class Row:
     options: dict[str, object] = field(default_factory=dict)
 
 
+# What easyfsl's TIM does: Adam for 50 steps. Ours, by default, is the paper's other solver: 60 rounds of closed forms.
+EASYFSL_TIM = {"solver": "gd", "steps": 50, "cross_entropy": 1.0, "temperature": 10.0}
+
 ROWS = [
     Row("prototypical", "PrototypicalNetworks", 6000, 300, 20),
     Row("simpleshot", "SimpleShot", 6000, 300, 20),
+    Row("bd_cspn", "BDCSPN", 1024, 60, 13),
+    Row("laplacian_shot", "LaplacianShot", 512, 40, 9),
+    Row("pt_map", "PTMAP", 512, 20, 18),
+    Row("pt_map", "PTMAP", 512, 20, 18, {"power": 0.5}),
+    Row("tim", "TIM", 256, 4, 35),
+    Row("tim", "TIM", 128, 4, 35, EASYFSL_TIM),
     Row("linear_probe", "LogisticRegression", 2000, 100, 25, {"c": 1.0}),
 ]
 

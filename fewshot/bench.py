@@ -104,11 +104,12 @@ def run_suite(
                 raise
             say(f"left out {run.dataset}: {error}")
             continue
-        for features, encoder in _embedded(run, items, str(where), cache, say):
+        title = data_title(run.dataset, run.path)
+        for features, encoder in embedded(title, items, run.encoders, str(where), cache, say):
             for episodes in _drawn(run, features, chosen, episodes_from):
                 if save_episodes is not None:
                     _save(save_episodes, features, episodes)
-                cells = (_cell(s, features, encoder, items, episodes, where, kept, progress) for s in chosen)
+                cells = (_cell(s, run, features, encoder, items, episodes, where, kept, progress) for s in chosen)
                 results.extend(dataclasses.replace(cell, source=run.source) for cell in cells)
     return Report(tuple(results))
 
@@ -147,12 +148,13 @@ def _text_of(items: Items, kept: Sequence[int]) -> NDArray[np.float32]:
     return items.text[[c in left for c in items.classes]]
 
 
-def _embedded(
-    run: Run, items: Items, device: str, cache: Path | None, say: Say
+def embedded(
+    title: str, items: Items, encoders: Sequence[str], device: str, cache: Path | None, say: Say
 ) -> Iterator[tuple[Features, Encoder | None]]:
-    for name in run.encoders if items.features is None else run.encoders[:1]:
+    """Embed the items with one encoder after the other; features that are there already come once, without one."""
+    for name in encoders if items.features is None else encoders[:1]:
         encoder = load_encoder(name, device) if items.features is None else None
-        features, notes = embed_items(data_title(run.dataset, run.path), items, encoder, cache=cache, progress=True)
+        features, notes = embed_items(title, items, encoder, cache=cache, progress=True)
         for note in notes[:5]:
             say(note)
         if len(notes) > 5:
@@ -196,6 +198,7 @@ def draw_from(features: Features, spec: EpisodeSpec) -> Episodes:
 
 def _cell(
     strategy: Strategy,
+    run: Run,
     features: Features,
     encoder: Encoder | None,
     items: Items,
@@ -204,13 +207,14 @@ def _cell(
     kept: Journal,
     progress: Callable[[str, int, int], None] | None,
 ) -> Result:
-    key = cell_key(strategy, features, episodes, device)
+    key = cell_key(strategy, features, episodes, device, calibrate=run.calibrate)
     if key in kept.done:
         return kept.done[key]
     title = f"{features.name} {strategy.name}"
     total = len(episodes)
     shown = (lambda done: progress(title, done, total)) if progress else None
-    result = evaluate(strategy, phrased(strategy, features, encoder, items), episodes, device=device, progress=shown)
+    told = phrased(strategy, features, encoder, items)
+    result = evaluate(strategy, told, episodes, device=device, calibrate=run.calibrate, progress=shown)
     kept.add(key, result)
     return result
 
@@ -225,7 +229,9 @@ def phrased(strategy: Strategy, features: Features, encoder: Encoder | None, ite
     return dataclasses.replace(features, text=text, text_weight=weight)
 
 
-def cell_key(strategy: Strategy, features: Features, episodes: Episodes, device: torch.device) -> str:
+def cell_key(
+    strategy: Strategy, features: Features, episodes: Episodes, device: torch.device, *, calibrate: bool = False
+) -> str:
     """Hash of everything a result depends on."""
     digest = hashlib.sha256(np.ascontiguousarray(features.x.numpy()).tobytes())
     what = [
@@ -240,6 +246,7 @@ def cell_key(strategy: Strategy, features: Features, episodes: Episodes, device:
         episodes.checksum(),
         str(device),
         versions(),
+        calibrate,
     ]
     digest.update(json.dumps(what, sort_keys=True).encode())
     for tensor in (features.text, features.text_weight, features.attributes):

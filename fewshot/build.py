@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +19,7 @@ from fewshot.walk import Found, walk
 
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder
+    from fewshot.index_plan import Wanted
 
 PAGE = 1000  # files fetched from the list of work at a time
 
@@ -65,6 +66,10 @@ class Counts:
         return ", ".join(parts)
 
 
+# embeds the files in the table `todo`: store, encoder, counts to add to, batch, how many if progress is to be shown
+Engine = Callable[["Store", "Encoder", Counts, int | None, int | None], None]
+
+
 def check_sources(roots: Sequence[str | Path]) -> None:
     """Make sure that there is something to index, before anything is loaded or written.
 
@@ -85,12 +90,16 @@ def build_index(
     *,
     encoder: str | None = None,
     device: str = "auto",
-    batch: int = 32,
+    batch: int | None = None,
+    dtype: str = "float32",
+    engine: Engine | None = None,
     progress: bool = False,
+    wanted: Wanted | None = None,
 ) -> Counts:
     """Make the index `out` from the pictures under `roots`, or bring it up to date if it is there.
 
-    `encoder` defaults to the one the index was built with, and to `lite` for a new index. See `update`.
+    `encoder` defaults to the one the index was built with, and to `lite` for a new index; `wanted` to the kind of index
+    asked for before, or `auto`. A new index keeps its embeddings as `dtype`, "float32" or "float16". See `update`.
 
     Raises
     ------
@@ -100,14 +109,16 @@ def build_index(
     check_sources(roots)
     if is_store(Path(out)):
         with Store.open(out, write=True) as store:
+            _note(store, wanted)
             other = _load(encoder, device) if encoder and encoder != store.encoder else None
-            return update(store, roots, encoder=other, device=device, batch=batch, progress=progress)
+            return update(store, roots, encoder=other, device=device, batch=batch, engine=engine, progress=progress)
     check_vacant(Path(out))
     model = _load(encoder or "lite", device)
     if "image" not in model.modalities:
         raise MissingInput(f"encoder {model.name!r} takes no images; use one that does, e.g. lite")
-    with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim) as store:
-        return update(store, roots, encoder=model, batch=batch, progress=progress)
+    with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim, dtype=dtype) as store:
+        _note(store, wanted)
+        return update(store, roots, encoder=model, batch=batch, engine=engine, progress=progress)
 
 
 def update(
@@ -117,14 +128,16 @@ def update(
     encoder: Encoder | None = None,
     device: str = "auto",
     label: str | None = None,
-    batch: int = 32,
+    batch: int | None = None,
+    engine: Engine | None = None,
     progress: bool = False,
 ) -> Counts:
     """Embed the pictures under `roots` that are new or have changed, and drop those beneath `roots` that are gone.
 
     A picture's label is `label`, or else the folder directly beneath the root that it lies in. Each batch is committed
     on its own: after an interruption the next update goes on from there. Without an `encoder` the one that built the
-    store is loaded, on `device`, if there is anything to embed. The FAISS index is saved anew if anything changed.
+    store is loaded, on `device` or all GPUs, if there is anything to embed; `engine` embeds in place of this process.
+    The FAISS index is saved anew if anything changed.
 
     Raises
     ------
@@ -145,7 +158,7 @@ def update(
         if todo:
             model = encoder or _load(store.encoder, device)
             store.check_encoder(model)
-            _embed(store, model, counts, batch, todo if progress else None)
+            (engine or _embed)(store, model, counts, batch, todo if progress else None)
         counts.skipped = store.database.execute(COUNT_SKIPPED).fetchone()[0]
         counts.unchanged = seen - counts.embedded - counts.copies - counts.skipped
     refresh_index(store)
@@ -153,11 +166,11 @@ def update(
 
 
 def refresh_index(store: Store) -> None:
-    """Save the FAISS index of a store anew unless the saved one is of the latest change."""
+    """Bring the saved index of a store up to date unless it is of the latest change."""
     if store.saved_index() is None:
-        from fewshot.index import rebuild_index
+        from fewshot.index import update_index
 
-        rebuild_index(store)
+        update_index(store)
 
 
 def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> int:
@@ -190,13 +203,20 @@ def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> 
     return total
 
 
+def _note(store: Store, wanted: Wanted | None) -> None:
+    if wanted is not None:
+        from fewshot.index_plan import want
+
+        want(store, wanted)
+
+
 def _load(name: str, device: str) -> Encoder:
-    from fewshot.encoders import load_encoder
+    from fewshot.encoders.spread import load_on_all
 
-    return load_encoder(name, device)
+    return load_on_all(name, device)
 
 
-def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int, total: int | None) -> None:
+def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
     """Embed the files to do, committing each batch; show progress if their `total` is given."""
     from fewshot.arrays import to_numpy
     from fewshot.embedding import stream

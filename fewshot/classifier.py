@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot import __version__
 from fewshot.attributes import AttributeTable
+from fewshot.calibrate import fit_calibrated
 from fewshot.classes import ClassList, class_list, spoken
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder, load_encoder
@@ -56,6 +57,8 @@ class Classifier:
         "auto", "cpu", "cuda" or "cuda:N".
     options
         options of the strategy, when it is given by name.
+    calibrate
+        scale probabilities by what examples left out in turn say; needs two examples of some class, and refits 6 times.
     progress
         show a progress bar on stderr while pictures are embedded.
 
@@ -73,11 +76,13 @@ class Classifier:
         *,
         device: str = "auto",
         options: Mapping[str, object] | None = None,
+        calibrate: bool = False,
         progress: bool = False,
     ) -> None:
         self.encoder = load_encoder(encoder, device) if isinstance(encoder, str) else encoder
         self._asked = build(registry().strategy(strategy), options or {}) if isinstance(strategy, str) else strategy
         self._options = dict(options or {})
+        self.calibrate = calibrate
         self.progress = progress
         self.strategy: Strategy | None = self._asked
         self.classes: tuple[str, ...] = ()
@@ -130,7 +135,7 @@ class Classifier:
         self.strategy = self._asked or build(registry().strategy(default_strategy(problem.task)), self._options)
         problem.check(self.strategy)
         device = self.encoder.device
-        self.head = fit(self.strategy, problem.task.to(device))
+        self.head = (fit_calibrated if self.calibrate else fit)(self.strategy, problem.task.to(device))
         self.classes, self.skipped = problem.classes, problem.skipped
         self._support = Embedded(problem.support, problem.task.support, ())
         return self

@@ -62,7 +62,7 @@ def compare_within(report: Report) -> list[Comparison]:
 
 
 def _who(result: Result) -> tuple[str, str, str, str]:
-    return result.dataset, result.encoder, result.strategy, str(sorted(result.options.items()))
+    return result.dataset, result.encoder, result.strategy, f"{sorted(result.options.items())} {result.calibrated}"
 
 
 def _compared(pairs: Sequence[tuple[Result, Result]]) -> list[Comparison]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,22 +12,43 @@ import filelock
 
 from fewshot.errors import FewshotError, FormatError, OutputError, OutputExists, StoreLocked
 
-FORMAT = 1  # PRAGMA user_version
+FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is still read and written
+OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE, LOCK = "store.sqlite", "lock"
 LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
 SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE contents (row INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL);
-CREATE TABLE chunks (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value, seal INTEGER AS (seal(key, value)) STORED) WITHOUT ROWID;
+CREATE TABLE contents (
+    row INTEGER PRIMARY KEY, digest TEXT UNIQUE NOT NULL, seal INTEGER AS (seal(row, digest)) STORED
+);
+CREATE TABLE chunks (
+    first INTEGER PRIMARY KEY, count INTEGER NOT NULL, crc INTEGER NOT NULL,
+    seal INTEGER AS (seal(first, count, crc)) STORED
+);
 CREATE TABLE files (
     path TEXT PRIMARY KEY, digest TEXT NOT NULL, row INTEGER, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    label TEXT, status TEXT NOT NULL CHECK (status IN ('ok', 'skipped')), reason TEXT NOT NULL
+    label TEXT, status TEXT NOT NULL CHECK (status IN ('ok', 'skipped')), reason TEXT NOT NULL,
+    seal INTEGER AS (seal(path, digest, row, size, mtime_ns, label, status, reason)) STORED
 ) WITHOUT ROWID;
 CREATE INDEX files_by_row ON files (row);
 CREATE INDEX files_by_label ON files (label);
 """
+
+
+# the columns that each table's seal, a checksum, covers
+SEALED = {
+    "meta": "key, value",
+    "contents": "row, digest",
+    "chunks": "first, count, crc",
+    "files": "path, digest, row, size, mtime_ns, label, status, reason",
+}
+
+
+def seal(*values: object) -> int:
+    """Return a checksum of one row's values, which SQLite keeps beside them."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
 
 
 def define(database: sqlite3.Connection, meta: Mapping[str, object]) -> None:
@@ -35,7 +57,7 @@ def define(database: sqlite3.Connection, meta: Mapping[str, object]) -> None:
     with transaction(database):
         for statement in filter(str.strip, SCHEMA.split(";")):
             database.execute(statement)
-        database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        database.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", meta.items())
         database.execute(f"PRAGMA application_id = {OURS}")
         database.execute(f"PRAGMA user_version = {FORMAT}")
 
@@ -72,6 +94,7 @@ def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
     if write:
         database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
         database.execute("PRAGMA synchronous = FULL")
+        database.create_function("seal", -1, seal, deterministic=True)
         return database
     uri = f"{file.absolute().as_uri()}?mode=ro"
     database = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
@@ -129,4 +152,4 @@ def plain(error: sqlite3.Error, folder: Path) -> FewshotError:
     """Say in our words what SQLite says: operational errors come from the disk, others from damage."""
     if isinstance(error, sqlite3.OperationalError):
         return OutputError(f"cannot use {folder / DATABASE}: {error}; nothing already stored is lost")
-    return FormatError(f"{folder / DATABASE} is damaged: {error}; build the index again")
+    return FormatError(f"{folder / DATABASE} is damaged: {error}; run: fewshot index repair {folder}")

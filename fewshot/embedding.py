@@ -20,6 +20,7 @@ from fewshot.images import content_hash, open_image, read_file
 from fewshot.progress import Progress
 
 BATCHES_AHEAD = 2  # decoded batches that may wait for the encoder
+CPU_BATCH, GPU_BATCH = 32, 256  # unless the user says otherwise; on a GPU halved as often as its memory demands
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class _Loaded(NamedTuple):
 
 
 def embed_images(
-    encoder: Encoder, sources: Sequence[ImageSource], *, batch: int = 32, progress: bool = False
+    encoder: Encoder, sources: Sequence[ImageSource], *, batch: int | None = None, progress: bool = False
 ) -> Embedded:
     """Embed pictures (paths, bytes, PIL images, arrays); those that cannot be read are skipped with their reason.
 
@@ -86,15 +87,16 @@ def stream(
     encoder: Encoder,
     sources: Iterable[ImageSource],
     *,
-    batch: int = 32,
+    batch: int | None = None,
     known: Container[str] | None = None,
     workers: int | None = None,
 ) -> Iterator[Batch]:
     """Yield embeddings batch by batch, in the order of the sources, which are read as they are needed.
 
-    `workers` threads (default: one a core) read, decode and prepare; at most `BATCHES_AHEAD` batches wait. Given
-    `known`, files are hashed, and those whose hash is in `known` or in the current batch already are not embedded
-    again; whoever gives `known` adds the hashes of a batch to it before taking the next.
+    `batch` defaults to 32 on a CPU and 256 on a GPU. `workers` threads (default: one a core) read, decode and prepare;
+    at most `BATCHES_AHEAD` batches wait. Given `known`, files are hashed, and those whose hash is in `known` or in the
+    current batch already are not embedded again; whoever gives `known` adds the hashes of a batch to it before taking
+    the next.
 
     Raises
     ------
@@ -105,6 +107,8 @@ def stream(
     """
     if "image" not in encoder.modalities:
         raise MissingInput(f"encoder {encoder.name!r} takes no images; use one that does, e.g. lite")
+    if batch is None:
+        batch = GPU_BATCH if encoder.device.type == "cuda" else CPU_BATCH
     if batch < 1:
         raise InvalidOption(f"batch must be 1 or more, got {batch}")
     waiting: list[_Loaded] = []
@@ -130,10 +134,21 @@ def _encode(encoder: Encoder, items: list[_Loaded], rest: Batch) -> Batch:
     if items:
         pixels = [item.pixels for item in items if item.pixels is not None]
         with torch.no_grad():
-            rest.embeddings = encoder.encode_prepared(torch.stack(pixels))  # [n, D]
+            rest.embeddings = _encode_pixels(encoder, torch.stack(pixels))  # [n, D]
         rest.kept = [item.position for item in items]
         rest.digests = [item.digest for item in items]
     return rest
+
+
+def _encode_pixels(encoder: Encoder, pixels: Tensor) -> Tensor:
+    """Encode a batch at once, or in halves where the GPU's memory does not suffice.  [n, 3, H, W] -> [n, D]"""
+    try:
+        return encoder.encode_prepared(pixels)
+    except torch.cuda.OutOfMemoryError:
+        if len(pixels) == 1:
+            raise
+    torch.cuda.empty_cache()
+    return torch.cat([_encode_pixels(encoder, half) for half in pixels.split((len(pixels) + 1) // 2)])
 
 
 def _load_ahead(
@@ -162,7 +177,7 @@ def _load(encoder: Encoder, position: int, source: ImageSource, known: Container
             digest = content_hash(content)
             if digest in known:
                 return _Loaded(position, source, digest, None, "")
-        return _Loaded(position, source, digest, encoder.prepare(open_image(content)), "")
+        return _Loaded(position, source, digest, encoder.prepare(open_image(content, encoder.smallest_side)), "")
     except ImageError as error:
         return _Loaded(position, source, digest, None, error.reason)
 

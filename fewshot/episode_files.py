@@ -27,7 +27,7 @@ def save_episodes(path: str | Path, episodes: Episodes, *, overwrite: bool = Fal
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise OutputExists(f"{path} is there already; choose another name or pass overwrite")
+        raise OutputExists(f"{path} is there already; choose another name or pass overwrite=True")
     header = {
         "format": FORMAT,
         "version": VERSION,

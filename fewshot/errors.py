@@ -15,6 +15,7 @@
     ├── OutputExists         (FileExistsError)    refuses to overwrite
     ├── StoreLocked          (BlockingIOError)    another process is writing to the same store
     ├── OutputError          (OSError)            a file or folder cannot be written
+    ├── NotEnoughMemory      (MemoryError)        what was asked for does not fit into memory
     └── PluginError          (RuntimeError)       a plugin cannot be loaded or registers something wrong
 """
 
@@ -78,6 +79,10 @@ class StoreLocked(FewshotError, BlockingIOError):
 
 class OutputError(FewshotError, OSError):
     """A file or folder cannot be written."""
+
+
+class NotEnoughMemory(FewshotError, MemoryError):
+    """What was asked for does not fit into memory, or into the part of it that may be used."""
 
 
 class PluginError(FewshotError, RuntimeError):

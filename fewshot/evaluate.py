@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot.calibrate import fit_calibrated
 from fewshot.episodes import PAD, Episodes
 from fewshot.errors import DataError, MissingInput
 from fewshot.features import Features
@@ -18,7 +19,7 @@ from fewshot.options import to_json
 from fewshot.provenance import peak_mb, versions
 from fewshot.report import Budget, Cost, Result
 from fewshot.scoring import Scores
-from fewshot.strategy import NEEDS, Strategy, fit
+from fewshot.strategy import NEEDS, Head, Strategy, fit
 from fewshot.task import Task
 
 BLOCK = 64  # episodes solved at once: few enough for the cache, enough to hide Python
@@ -43,6 +44,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     block: int = BLOCK,
+    calibrate: bool = False,
     observe: Callable[[Scored], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Result:
@@ -52,6 +54,8 @@ def evaluate(
     ----------
     block:
         episodes solved at once; results are the same for any number up to rounding.
+    calibrate:
+        scale each episode's logits by what its held-out examples say, as `fewshot.calibrate.fit_calibrated` does.
     observe:
         called with each scored block, e.g. to collect mistakes.
     progress:
@@ -68,7 +72,7 @@ def evaluate(
     """
     if episodes.data != features.data:
         raise DataError(f"these episodes were drawn from other data than {features.name!r}; draw them again")
-    solver = Solver(strategy, features, episodes, torch.device(device))
+    solver = Solver(strategy, features, episodes, torch.device(device), calibrate=calibrate)
     scores = Scores(len(episodes), len(features.classes), solver.device)
     begin, fitting = time.perf_counter(), 0.0
     with torch.inference_mode():
@@ -89,6 +93,7 @@ def evaluate(
                 observe(Scored(chosen, query, labels, classes, logits))
             if progress:
                 progress(len(chosen))
+        scores.flush()
     seconds = time.perf_counter() - begin
     cost = Cost(
         seconds=seconds,
@@ -96,7 +101,7 @@ def evaluate(
         episodes_per_second=len(episodes) / seconds,
         peak_mb=peak_mb(solver.device),
     )
-    return _result(strategy, features, episodes, scores, solver.device, cost)
+    return _result(solver, features, scores, cost)
 
 
 def blocks(episodes: Episodes, block: int) -> Iterator[NDArray[np.int64]]:
@@ -113,8 +118,17 @@ def blocks(episodes: Episodes, block: int) -> Iterator[NDArray[np.int64]]:
 class Solver:
     """Gathers the tasks of a block, fits and scores them, reusing its buffer from block to block."""
 
-    def __init__(self, strategy: Strategy, features: Features, episodes: Episodes, device: torch.device) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        features: Features,
+        episodes: Episodes,
+        device: torch.device,
+        *,
+        calibrate: bool = False,
+    ) -> None:
         self.strategy = strategy
+        self.calibrate = calibrate
         self.episodes = episodes
         self.device = device
         self.x = features.x.to(device)  # [n, D]
@@ -147,10 +161,10 @@ class Solver:
     def _number_source(self, classes: Tensor) -> Tensor:
         """Number the source's classes as the episodes do, those that one lacks from C on.  [B, C] -> [B, N]"""
         ways = classes.shape[-1]
-        held, rank = torch.unique(self.source_labels, return_inverse=True)
+        held, rank = self.source_labels.unique(return_inverse=True)
         if not bool(torch.isin(held, classes).any()):
-            alone: Tensor = ways + rank  # [N]
-            return alone.expand(len(classes), -1)
+            apart: Tensor = ways + rank  # [N]
+            return apart.expand(len(classes), -1)
         number = ways + torch.arange(len(self.text), device=self.device).repeat(len(classes), 1)  # [B, classes]
         number.scatter_(1, classes, torch.arange(ways, device=self.device).expand_as(classes))
         return number[:, self.source_labels]
@@ -159,7 +173,10 @@ class Solver:
         """Fit and score the chosen episodes.  [B] -> [B, Q, C] and the seconds spent in `fit`"""
         task, query = self.gather(chosen)
         begin = time.perf_counter()
-        if self._checked and self.strategy.batched:
+        head: Head
+        if self.calibrate:
+            head = fit_calibrated(self.strategy, task)
+        elif self._checked and self.strategy.batched:
             head = self.strategy.fit(task)  # rows of data that passed the check in the first block and in Features
         else:
             head = fit(self.strategy, task)
@@ -211,9 +228,8 @@ class Solver:
         return torch.from_numpy((labels[:, :, None] == np.arange(ways)).any(1)).to(self.device)
 
 
-def _result(
-    strategy: Strategy, features: Features, episodes: Episodes, scores: Scores, device: torch.device, cost: Cost
-) -> Result:
+def _result(solver: Solver, features: Features, scores: Scores, cost: Cost) -> Result:
+    strategy, episodes = solver.strategy, solver.episodes
     recalls = zip(features.classes, scores.recalls(), strict=True)
     return Result(
         dataset=features.name,
@@ -223,6 +239,7 @@ def _result(
         strategy=strategy.name,
         options=to_json(strategy),
         transductive=strategy.transductive,
+        calibrated=solver.calibrate,
         spec=episodes.spec.to_dict(),
         episodes=episodes.checksum(),
         metrics=scores.metrics(),
@@ -231,7 +248,7 @@ def _result(
         mistakes=[(features.classes[a], features.classes[b], n) for a, b, n in scores.mistakes()],
         reliability=scores.tables.sum(0).tolist(),
         budget=budget(strategy, features, episodes),
-        device=str(device),
+        device=str(solver.device),
         versions=versions(),
         cost=cost,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from fewshot.calibrate import ScaledHead
 from fewshot.errors import FormatError
 from fewshot.strategy import Head, LinearHead, StackedHead, Strategy
 
@@ -52,14 +53,14 @@ def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> object:
 
 
 def head_from_tensors(strategy: type[Strategy], tensors: Mapping[str, Tensor], meta: object) -> Head:
-    """Put a head together again. Its types come from `strategy.heads`, LinearHead and StackedHead, by class name.
+    """Put a head together again. Its types come from `strategy.heads` and those of the core, by class name.
 
     Raises
     ------
     FormatError
         when the description is damaged, names a type that is not the strategy's, or does not fit the tensors.
     """
-    known = {cls.__name__: cls for cls in (LinearHead, StackedHead, *strategy.heads)}
+    known = {cls.__name__: cls for cls in (LinearHead, StackedHead, ScaledHead, *strategy.heads)}
     used: set[str] = set()
     head = _restore(meta, tensors, known, used, 0)
     if not isinstance(head, Head):

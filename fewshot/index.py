@@ -1,154 +1,257 @@
-"""FAISS: exact inner-product search over the rows of a store, on CPU or GPU. No other file imports faiss."""
+"""The index of a store: find the nearest rows, through codes where there are many, always with exact scores."""
 
 from __future__ import annotations
 
-import zlib
+import dataclasses
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot import depth as deep
 from fewshot.arrays import to_numpy
+from fewshot.codes import Codes
 from fewshot.errors import InvalidOption
+from fewshot.gpu_rows import GPU_MOST, GpuRows
+from fewshot.index_file import Facts, chunks_checksum, latest, load, save
+from fewshot.index_plan import Plan, Wanted, plan, wanted_of
+from fewshot.index_tuning import MANY, effort_for, tuned
+from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, scan, scan_above
 from fewshot.store import Store
 
-BLOCK = 65536  # rows added at a time, so that a memory-mapped array is never copied whole
-GPU_MOST = 2048  # neighbours that FAISS finds on a GPU
+FEW = 20  # rows are compared one by one when no more than a 20th of all is allowed
+SMALL = 1024  # candidates that may be re-ranked anyway
+DEEPEST = 16  # and when more than a 16th of all would have to be re-ranked
+GROWTH = 2  # an index that has grown beyond twice what it was trained on is built anew
 
 
-class FlatIndex:
-    """Every stored row compared with every query; `rows` of a result are rows of `Store.embeddings`."""
+class Index:
+    """Rows of a store with the codes that lead to them; `rows` of a result are rows of `Store.embeddings`."""
 
-    def __init__(self, inner: Any, gpu: Any = None) -> None:
-        self._cpu = inner  # an IndexIDMap over an IndexFlatIP
-        self._gpu = gpu  # the same on GPUs, or None
+    def __init__(
+        self, rows: Floats, alive: Mask, codes: Codes | None, facts: Facts, gpu: GpuRows | None = None
+    ) -> None:
+        self.rows = rows  # [N, D] memory-mapped
+        self.alive = alive  # [N]
+        self.facts = facts
+        self._codes = codes
+        self._gpu = gpu
+        self._count = int(alive.sum())
 
     @classmethod
-    def build(cls, embeddings: NDArray[np.float32], rows: NDArray[np.int64]) -> FlatIndex:
-        """Index the given rows of `embeddings` [N, D] under their row numbers."""
-        faiss = _faiss()
-        inner = faiss.IndexIDMap(faiss.IndexFlatIP(embeddings.shape[1]))
-        for start in range(0, len(rows), BLOCK):
-            part = rows[start : start + BLOCK]
-            inner.add_with_ids(np.ascontiguousarray(embeddings[part], np.float32), part)
-        return cls(inner)
-
-    def __len__(self) -> int:
-        """Return the number of rows indexed."""
-        return int(self._cpu.ntotal)
-
-    @property
-    def device(self) -> str:
-        """Where unrestricted searches run: `cpu` or `gpu`."""
-        return "cpu" if self._gpu is None else "gpu"
-
-    def search(
-        self, queries: Tensor, k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Find the k rows with the largest inner products, best first.  [Q, D] -> scores [Q, k], rows [Q, k]
-
-        Only rows where `allowed` [N] is true count, if it is given. Where there are fewer than k, rows are -1.
+    def build(cls, rows: Floats, alive: Mask, chosen: Plan, wanted: Wanted, chunks: int = 0) -> Index:
+        """Train codes on a sample, code all rows, and measure; `chosen` says of which kind.
 
         Raises
         ------
         InvalidOption
-            for a k below 1.
+            when FAISS cannot train such an index on so few rows.
+        """
+        asked, z = dataclasses.astuple(wanted), deep.margin(wanted.recall)
+        facts = Facts(chosen.kind, chosen.factory, asked, len(rows), len(rows), chunks, z)
+        live = np.flatnonzero(alive)
+        if not chosen.factory or not len(live):
+            return cls(rows, alive, None, facts)
+        codes = Codes.make(chosen.factory, rows.shape[1])
+        step = max(len(live) // chosen.sample, 1)
+        codes.train(as_float32(rows[live[::step][: chosen.sample]]))
+        codes.add(rows)
+        index = cls(rows, alive, codes, facts)
+        index.facts = tuned(index, wanted.recall)
+        return index
+
+    def __len__(self) -> int:
+        """Return the number of rows that can be found."""
+        return self._count
+
+    @property
+    def device(self) -> str:
+        """Where candidates are looked for: `cpu` or `gpu`."""
+        return "cpu" if self._gpu is None else "gpu"
+
+    def search(self, queries: Tensor, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
+        """Find the k rows with the largest inner products, best first.  [Q, D] -> scores [Q, k], rows [Q, k]
+
+        Only rows where `allowed` [N] is true count, if it is given. Where there are fewer than k, scores are -inf and
+        rows -1. Scores are exact whatever the kind; an approximate kind may miss a row.
+
+        Raises
+        ------
+        InvalidOption
+            for a k below 1, or queries of another dimension.
         """
         if k < 1:
             raise InvalidOption(f"top must be 1 or more, got {k}")
+        return self._find(self._checked(queries), k, self._only(allowed))
+
+    def range_search(self, queries: Tensor, least: float, allowed: Mask | None = None) -> list[tuple[Scores, Rows]]:
+        """Find all rows whose inner product is `least` or more, best first.  [Q, D] -> Q pairs of scores and rows
+
+        Raises
+        ------
+        InvalidOption
+            for queries of another dimension.
+        """
+        vectors, only = self._checked(queries), self._only(allowed)
+        count = self._count if only is None else int(only.sum())
+        if not count or not len(vectors):
+            return [(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(vectors)
+        ask, first, most = self._asking(MANY, only, count)
+        if most == 0:
+            return scan_above(vectors, self.rows, least, only)
+        found, sure = deep.above(ask, self.rows, vectors, least, z=self.facts.z, depth=first, most=most, only=only)
+        unsure = np.flatnonzero(~sure)
+        for i, exact in zip(unsure, scan_above(vectors[unsure], self.rows, least, only), strict=True):
+            found[i] = exact
+        return found
+
+    def on_gpus(self, only: int | None = None) -> Index:
+        """Return this index with its candidates found on all GPUs that FAISS sees, or one; itself when it sees none."""
+        gpu = GpuRows.make(self.rows, only)
+        return self if gpu is None else Index(self.rows, self.alive, self._codes, self.facts, gpu)
+
+    def grown(self, rows: Floats, alive: Mask, chunks: int) -> Index:
+        """Return the index of a store that has got further rows or lost some; the codes there are stay."""
+        if self._codes is not None:
+            self._codes.add(rows[len(self._codes) :])
+        return Index(rows, alive, self._codes, dataclasses.replace(self.facts, rows=len(rows), chunks=chunks))
+
+    def save(self, store: Store, generation: int) -> None:
+        """Write the index beside its store, where that is possible."""
+        data = np.zeros(0, np.uint8) if self._codes is None else self._codes.serialize()
+        save(store.path, generation, data, self.alive, self.facts)
+
+    def _checked(self, queries: Tensor) -> Scores:
         vectors = to_numpy(queries)  # [Q, D]
-        if len(self) == 0 or len(vectors) == 0:
+        if vectors.ndim != 2 or vectors.shape[1] != self.rows.shape[1]:
+            raise InvalidOption(
+                f"queries have shape {list(vectors.shape)}, but the index has {self.rows.shape[1]} dimensions; "
+                "embed them with the index's own encoder"
+            )
+        return vectors
+
+    def _only(self, allowed: Mask | None) -> Mask | None:
+        """Join a filter with what is alive; None when every row counts."""
+        if allowed is None:
+            return None if self._count == len(self.alive) else self.alive
+        return allowed & self.alive
+
+    def approximate(self, vectors: Scores, k: int, effort: int) -> Rows:
+        """Find the k nearest with a given effort, 1 to `most_effort`, and never by a scan.  [Q, D] -> [Q, k]"""
+        only = self._only(None)
+        ask, first, most = self._asking(k, only, len(self), effort)
+        return deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=most, only=only)[1]
+
+    def sure(self, vectors: Scores, k: int, effort: int, spread: int) -> float:
+        """Return the share of queries [Q, D] for which a spread gives candidates enough at once."""
+        only = self._only(None)
+        ask, _, _ = self._asking(k, only, len(self), effort)
+        first = deep.first_depth(k, spread)
+        return float(
+            deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=first, only=only)[2].mean()
+        )
+
+    @property
+    def most_effort(self) -> int:
+        """Return the number of lists, or nodes, that there are to look into; 1 for kinds without any."""
+        return 1 if self._codes is None else self._codes.most_effort
+
+    def _find(self, vectors: Scores, k: int, only: Mask | None) -> tuple[Scores, Rows]:
+        count = self._count if only is None else int(only.sum())
+        if not count or not len(vectors):
             shape = len(vectors), k
             return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
-        if allowed is not None:  # FAISS cannot restrict a search on a GPU
-            faiss = _faiss()
-            bits = np.packbits(allowed, bitorder="little")
-            only = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
-            scores, rows = self._cpu.search(vectors, k, params=only)
-        elif self._gpu is not None and k <= GPU_MOST:
-            scores, rows = self._gpu.search(vectors, k)
-        else:
-            scores, rows = self._cpu.search(vectors, k)
+        ask, first, most = self._asking(k, only, count)
+        scores, rows, sure = deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=most, only=only)
+        unsure = np.flatnonzero(~sure | (rows[:, min(k, count) - 1] < 0))
+        if len(unsure):
+            scores[unsure], rows[unsure] = scan(vectors[unsure], self.rows, k, only)
         return scores, rows
 
-    def on_gpus(self) -> FlatIndex:
-        """Return this index on all GPUs that FAISS sees, or itself when it sees none."""
-        faiss = _faiss()
-        if getattr(faiss, "get_num_gpus", lambda: 0)() == 0:
-            return self
-        return FlatIndex(self._cpu, faiss.index_cpu_to_all_gpus(self._cpu))
+    def _asking(self, k: int, only: Mask | None, count: int, effort: int = 0) -> tuple[deep.Ask, int, int]:
+        """Return how to ask for candidates, how many at first, and how many at most; 0 when a scan costs less."""
+        total, codes = len(self.rows), self._codes
+        first, most = deep.first_depth(k, self.facts.spread), max(total // DEEPEST, min(total, SMALL))
+        if count <= total // FEW:
+            return _nothing, first, 0
+        if self._gpu is not None:
+            return self._gpu.candidates, int(first * total / count), min(most, GPU_MOST)
+        if codes is None:
+            return _nothing, first, 0
+        if codes.selects:
+            effort = min(int((effort or effort_for(self.facts.efforts, k)) * total / count), codes.most_effort)
+            return partial(codes.candidates, effort=effort, only=only), first, most
+        return codes.candidates, int(first * total / count), most
 
 
-def open_index(store: Store, device: str = "auto") -> FlatIndex:
-    """Return the index of a store: the saved one if it is of the store's latest change and undamaged, else a new one.
+def open_index(store: Store, device: str = "auto") -> Index:
+    """Return the index of a store: the saved one, brought up to date if the store has changed since, or a new one.
 
-    A new one is saved beside the store where that is possible. `device` "cpu" keeps the search off the GPU.
+    It is saved beside the store where that is possible. `device` "cpu" keeps the search off the GPUs, "cuda:1" has it
+    use that one.
 
     Raises
     ------
     FormatError
         when the store's array is damaged, which is looked into whenever the index is built.
+    NotEnoughMemory
+        when an index is to be built and does not fit.
     """
-    index = _load(store)
-    if index is None:
-        index = rebuild_index(store)
-    return index if device == "cpu" else index.on_gpus()
+    index = update_index(store)
+    number = device.partition(":")[2]
+    return index if device == "cpu" else index.on_gpus(int(number) if number else None)
 
 
-def rebuild_index(store: Store) -> FlatIndex:
-    """Build the index of a store anew and save it beside the store, where that is possible.
+def update_index(store: Store) -> Index:
+    """Bring the saved index of a store up to date: rows are added and left out without building it anew.
 
-    Raises
-    ------
-    FormatError
-        when the store's array is damaged.
+    It is built anew when there is none, when it is damaged, when another kind is wanted or suits the size better, when
+    the store's rows have been numbered anew, and when it has outgrown what it was trained on. Raises as `open_index`.
     """
-    generation, live = store.generation, np.flatnonzero(store.mask())
-    index = FlatIndex.build(store.embeddings(verify=True), live)
-    _save(index, store.path, generation)
+    file, current = latest(store)
+    loaded = None if file is None else _load(store, file, current)
+    if loaded is None:
+        return rebuild_index(store)
+    if current:
+        return loaded
+    generation, wanted = store.generation, wanted_of(store)
+    rows, alive, facts = store.embeddings(), store.mask(), loaded.facts
+    same = facts.wanted == (wanted.kind, wanted.recall, wanted.memory) and facts.chunks == chunks_checksum(
+        store, facts.rows
+    )
+    if not same or len(rows) > GROWTH * facts.built or plan(wanted, len(rows), store.dim).kind != facts.kind:
+        return rebuild_index(store)
+    index = loaded.grown(rows, alive, chunks_checksum(store, len(rows)))
+    index.save(store, generation)
     return index
 
 
-def _save(index: FlatIndex, folder: Path, generation: int) -> None:
-    """Write the index under a name that tells the store's generation and the file's checksum; drop older ones."""
-    data = _faiss().serialize_index(index._cpu)  # [bytes] uint8
-    target = folder / f"index-{generation}-{_checksum(data)}.faiss"
-    part = target.with_suffix(".part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-        part.replace(target)
-        for other in folder.glob("index-*.faiss"):
-            if other != target:
-                other.unlink(missing_ok=True)
-    except OSError:  # a full disk or a folder that may only be read: the index is a copy, and this search has it
-        return
+def rebuild_index(store: Store) -> Index:
+    """Build the index of a store anew and save it beside the store, where that is possible. Raises as `open_index`."""
+    generation, wanted = store.generation, wanted_of(store)
+    rows, alive = store.embeddings(verify=True), store.mask()
+    chosen = plan(wanted, len(rows), store.dim)
+    index = Index.build(rows, alive, chosen, wanted, chunks_checksum(store, len(rows)))
+    index.save(store, generation)
+    return index
 
 
-def _load(store: Store) -> FlatIndex | None:
-    """Read the saved index, or return None when there is none, or it is of another generation or damaged."""
-    file = store.saved_index()
-    if file is None:
+def _load(store: Store, file: Path, current: bool) -> Index | None:
+    """Read a saved index, or return None when it is damaged or does not fit the store."""
+    loaded = load(file)
+    if loaded is None:
         return None
+    data, alive, facts = loaded
     try:
-        data = np.fromfile(file, np.uint8)
-        if _checksum(data) == file.stem.rsplit("-", 1)[1]:
-            return FlatIndex(_faiss().deserialize_index(data))
-    except (OSError, RuntimeError):  # RuntimeError is what FAISS raises
+        codes = Codes.load(data) if facts.factory and len(data) else None
+    except RuntimeError:  # what FAISS raises
         return None
-    return None
+    rows = store.embeddings()
+    if len(rows) < facts.rows or len(alive) != facts.rows or (codes is not None and len(codes) != facts.rows):
+        return None
+    return Index(rows[: facts.rows], alive, codes, facts)
 
 
-def _checksum(data: NDArray[np.uint8]) -> str:
-    return f"{zlib.crc32(data.data):08x}"
-
-
-def _faiss() -> ModuleType:
-    import faiss
-    import torch  # noqa: F401 - faiss must come second: with both loaded the other way round, OpenMP may crash
-
-    module: ModuleType = faiss
-    return module
+def _nothing(queries: Scores, depth: int) -> tuple[Scores, Rows]:
+    return np.zeros((len(queries), 0), np.float32), np.zeros((len(queries), 0), np.int64)

@@ -1,4 +1,4 @@
-"""A saved classifier: one safetensors file whose header carries the rest as JSON. No pickle."""
+"""Saved classifiers, weights and checkpoints: one safetensors file whose header carries the rest as JSON. No pickle."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from fewshot.encoders.weights import state_sha256
 from fewshot.errors import FormatError, OutputError, OutputExists
 
-FORMAT = "fewshot-classifier"
 VERSION = 1
+MAKERS = {"classifier": "fewshot fit", "weights": "fewshot finetune", "checkpoint": "fewshot finetune"}
 
 
 @contextlib.contextmanager
@@ -53,8 +53,16 @@ def _umask() -> int:
     return mask
 
 
-def write_model(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], overwrite: bool = False) -> None:
+def write_model(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+    overwrite: bool = False,
+    kind: str = "classifier",
+) -> None:
     """Write tensors and JSON-able `meta` to one file, in one step: a crash leaves the old file or the new one.
+
+    `kind` is one of MAKERS and stands in the file, so that one kind is not taken for another.
 
     Raises
     ------
@@ -64,13 +72,18 @@ def write_model(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, An
     from safetensors.torch import save_file
 
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    header = {"format": FORMAT, "version": str(VERSION), "meta": json.dumps(meta), "sha256": state_sha256(own)}
+    header = {
+        "format": f"fewshot-{kind}",
+        "version": str(VERSION),
+        "meta": json.dumps(meta),
+        "sha256": state_sha256(own),
+    }
     with replacing(path, overwrite) as temporary:
         save_file(own, temporary, header)
 
 
-def read_model(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_model` wrote.
+def read_model(path: Path, device: torch.device, kind: str = "classifier") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_model` wrote as this `kind`.
 
     Raises
     ------
@@ -79,22 +92,23 @@ def read_model(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dic
     """
     from safetensors import SafetensorError, safe_open
 
+    what = {"classifier": "model", "weights": "weights file"}.get(kind, kind)
     if not path.is_file():
-        raise FormatError(f"model file {path} is not there")
+        raise FormatError(f"{what} {path} is not there")
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise FormatError(f"{path} is not a fewshot model, or is damaged: {error}") from error
-    if header.get("format") != FORMAT:
-        raise FormatError(f"{path} is a safetensors file, but not a fewshot model; make one with `fewshot fit`")
+        raise FormatError(f"{path} is not a fewshot {what}, or is damaged: {error}") from error
+    if header.get("format") != f"fewshot-{kind}":
+        raise FormatError(f"{path} is a safetensors file, but not a fewshot {what}; make one with `{MAKERS[kind]}`")
     if header.get("version") != str(VERSION):
         raise FormatError(
-            f"{path} has model format {header.get('version')}, this program reads {VERSION}; use a matching version"
+            f"{path} has {what} format {header.get('version')}, this program reads {VERSION}; use a matching version"
         )
     if header.get("sha256") != state_sha256(tensors):
-        raise FormatError(f"{path} is damaged: its tensors are not those that were saved; fit again")
+        raise FormatError(f"{path} is damaged: its tensors are not those that were saved; make it again")
     try:
         meta = json.loads(header["meta"])
     except (KeyError, ValueError, RecursionError) as error:

@@ -61,6 +61,7 @@ class Result:
     device: str
     versions: dict[str, str]
     cost: Cost
+    calibrated: bool = False  # leave-one-out temperature scaling, which moves probabilities and no decision
     source: str = ""  # where the data was, as written for `--dataset`: NAME or NAME=PATH, variables not filled in
 
 
@@ -130,7 +131,7 @@ def save_report(path: str | Path, report: Report, *, overwrite: bool = False) ->
 def check_output(path: Path, *, overwrite: bool) -> None:
     """Raise OutputExists when a result would be overwritten."""
     if path.exists() and not overwrite:
-        raise OutputExists(f"{path} is there already; choose another name or pass --overwrite")
+        raise OutputExists(f"{path} is there already; choose another name or pass --force")
 
 
 def load_report(path: str | Path) -> Report:

@@ -45,7 +45,7 @@ def comparison_table(results: Sequence[Result]) -> Table:
     grouped: dict[str, dict[str, Result]] = {}
     for r in results:
         spec = {k: v for k, v in r.spec.items() if k != "marginal"}
-        cell = json.dumps([r.encoder, r.strategy, r.options, spec], sort_keys=True)
+        cell = json.dumps([r.encoder, r.strategy, r.options, r.calibrated, spec], sort_keys=True)
         grouped.setdefault(cell, {})[str(r.spec["marginal"])] = r
     seeds = {r.spec["seed"] for r in results}
     rows = []

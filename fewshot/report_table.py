@@ -22,8 +22,8 @@ def percent(value: Estimate | None) -> str:
     return f"{100 * value.mean:.1f}{half}"
 
 
-def report_lines(report: Report) -> list[str]:
-    """Write a report as lines for a terminal: what was measured, the table, and what its signs mean."""
+def report_lines(report: Report, width: int = WIDTH) -> list[str]:
+    """Write a report as lines of at most `width`: what was measured, the table, and what its signs mean."""
     if not report.results:
         return ["nothing was run"]
     said = {
@@ -37,8 +37,10 @@ def report_lines(report: Report) -> list[str]:
     tail = ["accuracy in %, mean over episodes with 95 % half width; ece in %"]
     if any(r.transductive for r in report.results):
         tail.append("* sees all queries of an episode, without labels; dirichlet: unequal numbers of queries a class")
-    notes = [line for note in tail for line in textwrap.wrap(note, WIDTH)]
-    return [*textwrap.wrap(head, WIDTH), "", text_table(rows), "", *notes]
+    if any(r.calibrated for r in report.results):
+        tail.append("+T: probabilities scaled by a temperature from leaving examples out")
+    notes = [line for note in tail for line in textwrap.wrap(note, width)]
+    return [*textwrap.wrap(head, width), "", text_table(rows, width), "", *notes]
 
 
 def report_rows(report: Report) -> list[dict[str, str]]:
@@ -70,9 +72,9 @@ def _cell(result: Result) -> tuple[str, ...]:
 
 
 def strategy_name(result: Result) -> str:
-    """Name of the strategy with the options that differ from its defaults."""
+    """Name of the strategy with the options that differ from its defaults; `+T` when its logits were scaled."""
     changed = ",".join(f"{k}={v}" for k, v in _changed(result).items())
-    return result.strategy + (f"({changed})" if changed else "")
+    return result.strategy + (f"({changed})" if changed else "") + ("+T" if result.calibrated else "")
 
 
 def _changed(result: Result) -> dict[str, Any]:
@@ -140,17 +142,17 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def text_table(rows: Sequence[dict[str, str]]) -> str:
-    """Lay rows out in columns; names are shortened in the middle until a line has at most 80 characters."""
+def text_table(rows: Sequence[dict[str, str]], width: int = WIDTH) -> str:
+    """Lay rows out in columns; names are shortened in the middle until a line has at most `width` characters."""
     if not rows:
         return "nothing to show"
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+    while sum(widths) + 2 * (len(widths) - 1) > width:
         widest = max(range(len(widths)), key=lambda c: widths[c])
         widths[widest] -= 1
     return "\n".join(
-        "  ".join(_fit(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(_fit(cell, room) for cell, room in zip(line, widths, strict=True)).rstrip() for line in lines
     )
 
 

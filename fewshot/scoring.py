@@ -14,6 +14,9 @@ from fewshot.metrics.interval import Estimate, jackknife, mean_interval
 
 GROUPS = 20  # groups of episodes that the jackknife of a pooled metric leaves out in turn
 MISTAKES = 100  # pairs of confused classes that are kept
+AT_ONCE = 200_000  # logits scored at once: a block of few classes is so small that calling torch takes longest
+
+Block = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]  # the arguments of `Scores.add`
 
 
 class Scores:
@@ -25,9 +28,10 @@ class Scores:
         self.tables = torch.zeros(GROUPS, 3, calibration.BINS, dtype=torch.float64, device=device)
         self._episodes = episodes
         self._classes = classes
+        self._waiting: list[Block] = []
 
     def add(self, episode: Tensor, logits: Tensor, labels: Tensor, classes: Tensor, seen: Tensor | None) -> None:
-        """Score a block.
+        """Take a block; it is scored together with those that follow, by `flush` at the latest.
 
         Parameters
         ----------
@@ -48,6 +52,22 @@ class Scores:
         if torch.isnan(logits).any():
             bad = int(episode[torch.isnan(logits).flatten(1).any(1)][0])
             raise InvalidTask(f"the scores of episode {bad} hold NaN")
+        if self._waiting and self._waiting[0][1].shape[1:] != logits.shape[1:]:
+            self.flush()
+        self._waiting.append((episode, logits, labels, classes, seen))
+        if sum(block[1].numel() for block in self._waiting) >= AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Score the blocks that wait."""
+        if self._waiting:
+            episode, logits, labels, classes, seen = zip(*self._waiting, strict=True)
+            known = [s for s in seen if s is not None]
+            self._waiting = []
+            seen_classes = torch.cat(known) if known else None
+            self._score(torch.cat(episode), torch.cat(logits), torch.cat(labels), torch.cat(classes), seen_classes)
+
+    def _score(self, episode: Tensor, logits: Tensor, labels: Tensor, classes: Tensor, seen: Tensor | None) -> None:
         # With the classes outermost in memory, sums over few classes run along the many queries: five times as fast.
         log_p = logits.movedim(-1, 0).contiguous().log_softmax(0).movedim(0, -1)  # [B, Q, C]
         confidence, predicted = log_p.max(-1)  # [B, Q]

@@ -40,7 +40,7 @@ class Searcher:
             self.store = cleanup.enter_context(Store.open(index))
             self.encoder = encoder or load_encoder(self.store.encoder, device)
             self.store.check_encoder(self.encoder)
-            self._faiss = open_index(self.store, device)
+            self.index = open_index(self.store, device)
             self._cleanup = cleanup.pop_all()
 
     def __enter__(self) -> Self:
@@ -70,10 +70,19 @@ class Searcher:
             return self.encoder.encode_texts([query])[0]
         return self.encoder.encode_images([open_image(query)])[0]
 
-    def search(self, vectors: Tensor, *, top: int = 10, labels: Sequence[str] = ()) -> list[list[Hit]]:
-        """Find the `top` pictures for each row of `vectors` [Q, D], best first, among those of the given labels.
+    def search(
+        self,
+        vectors: Tensor,
+        *,
+        top: int = 10,
+        labels: Sequence[str] = (),
+        globs: Sequence[str] = (),
+        least: float | None = None,
+    ) -> list[list[Hit]]:
+        """Find the `top` pictures for each row of `vectors` [Q, D], best first; identical files are all listed.
 
-        Identical files share a row and are all listed. The result is exact.
+        Only pictures of the given labels count, and whose path matches one of the globs, if any are given; and only
+        those that score `least` or more. Scores are exact; an approximate kind of index may miss a picture.
 
         Raises
         ------
@@ -82,13 +91,17 @@ class Searcher:
         InvalidOption
             for a `top` below 1.
         """
-        allowed = self.store.mask(labels) if labels else None
-        most = min(top, max(len(self._faiss), 1))  # FAISS takes time and memory for all that it is asked for
-        scores, rows = self._faiss.search(vectors, most, allowed)  # [Q, most] each
-        entries = self.store.entries_of(sorted(set(rows[rows >= 0].tolist())), labels)
+        allowed = self.store.mask(labels, globs) if labels or globs else None
+        if least is None:
+            most = min(top, max(len(self.index), 1))  # FAISS takes time and memory for all that it is asked for
+            answers = list(zip(*self.index.search(vectors, most, allowed), strict=True))
+        else:
+            answers = [(s[:top], r[:top]) for s, r in self.index.range_search(vectors, least, allowed)]
+        rows = sorted({int(row) for _, found in answers for row in found if row >= 0})
+        entries = self.store.entries_of(rows, labels, globs)
         hits = [
-            [Hit(e.path, e.label, float(score)) for score, row in zip(s, r, strict=True) for e in entries.get(row, ())]
-            for s, r in zip(scores, rows.tolist(), strict=True)
+            [Hit(e.path, e.label, float(score)) for score, row in zip(*pair, strict=True) for e in entries.get(row, ())]
+            for pair in answers
         ]
         return [found[:top] for found in hits]
 
@@ -99,6 +112,8 @@ def query(
     *,
     top: int = 10,
     labels: Sequence[str] = (),
+    globs: Sequence[str] = (),
+    least: float | None = None,
     encoder: Encoder | None = None,
     device: str = "auto",
 ) -> list[list[Hit]]:
@@ -110,8 +125,10 @@ def query(
             print(hit.score, hit.path)
     """
     with Searcher(index, encoder=encoder, device=device) as searcher:
-        vectors = [searcher.embed(one) for one in queries]
-        return searcher.search(torch.stack(vectors), top=top, labels=labels) if vectors else []
+        if not queries:
+            return []
+        vectors = torch.stack([searcher.embed(one) for one in queries])  # [Q, D]
+        return searcher.search(vectors, top=top, labels=labels, globs=globs, least=least)
 
 
 def is_image_query(text: str) -> bool:

@@ -17,8 +17,8 @@ from fewshot.errors import DataError, FewshotError, InvalidOption, unknown
 from fewshot.options import split_pairs
 
 SPEC_KEYS = tuple(f.name for f in dataclasses.fields(EpisodeSpec))
-RUN_KEYS = ("dataset", "path", "encoders", "strategies", "optional", *SPEC_KEYS)
-SUITE_KEYS = ("run", "encoders", "strategies", *SPEC_KEYS)
+RUN_KEYS = ("dataset", "path", "encoders", "strategies", "optional", "calibrate", *SPEC_KEYS)
+SUITE_KEYS = ("run", "encoders", "strategies", "calibrate", *SPEC_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Run:
     strategies: tuple[tuple[str, Mapping[str, str]], ...]  # name and options
     specs: tuple[EpisodeSpec, ...]
     optional: bool = False  # leave it out, with a note, when its data is not there
+    calibrate: bool = False  # leave-one-out temperature scaling of every strategy
     source: str = ""  # data set and path as written, for who wants to find the data again
 
 
@@ -45,7 +46,8 @@ def read_suite(path: Path) -> Suite:
     """Read a suite file: defaults at the top, then a `[[run]]` table for each data set.
 
     `dataset` names a registered one; `path` says where its files are, relative to the suite file, with environment
-    variables (`$FEWSHOT_DATA/omniglot`). `strategies` holds names, or `name:key=value,key=value`. Every setting of
+    variables (`$FEWSHOT_DATA/omniglot`). `strategies` holds names, or `name:key=value,key=value`. With `optional` a run
+    is left out when its data is not there; `calibrate` scales probabilities as `fit_calibrated` does. Every setting of
     `EpisodeSpec` may stand at the top or in a run; a list for `way`, `shot`, `marginal` or `seed` tries each value, and
     a range is written "1-5".
 
@@ -89,6 +91,7 @@ def _run(values: Mapping[str, Any], folder: Path) -> Run:
         tuple(parse_strategy(s) for s in strategies),
         specs(settings),
         bool(values.get("optional", False)),
+        bool(values.get("calibrate", False)),
         _source(values, folder),
     )
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot.duplicates import near_pairs
+from fewshot.duplicates import near_pairs, pairs_above
+from fewshot.index import Index
+from fewshot.index_plan import Wanted, plan
 
 
 @pytest.mark.parametrize("block", [1, 7, 64, 1000])
@@ -34,3 +36,20 @@ def test_there_may_be_fewer_pairs_than_asked_for():
     x = torch.eye(3)
     assert len(near_pairs(x, np.array([0, 0, 1]), 10)) == 2
     assert near_pairs(x, np.zeros(3, np.int64), 10) == []
+
+
+@pytest.mark.parametrize("kind", ["exact", "fast"])
+def test_pairs_of_an_index_above_a_threshold(kind):
+    random = np.random.default_rng(3)
+    x = random.normal(size=(60, 32))[random.integers(60, size=2000)] + 0.4 * random.normal(size=(2000, 32))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    alive = np.arange(2000) % 3 > 0
+    wanted = Wanted(kind)
+    index = Index.build(x, alive, plan(wanted, 2000, 32), wanted)
+    found = {(pair.first, pair.second): pair.cosine for pair in pairs_above(index, 0.93, block=300)}
+    cosine = x.astype(np.float64) @ x.T
+    want = {(i, j) for i, j in np.argwhere(cosine >= 0.93) if i < j and alive[i] and alive[j]}
+    assert len(want) > 50
+    assert set(found) <= want
+    assert len(found) >= 0.99 * len(want)
+    assert all(found[pair] == pytest.approx(cosine[pair], abs=1e-5) for pair in found)

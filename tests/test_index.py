@@ -1,13 +1,18 @@
-"""FAISS gives what a brute-force product gives, and a saved index never outlives the store it was made from."""
+"""The index gives what a brute-force product gives, and a saved one never outlives the store it was made from."""
 
 import numpy as np
 import pytest
 import torch
 
-import fewshot.index
-from fewshot.errors import FormatError, InvalidOption
-from fewshot.index import FlatIndex, open_index
+import fewshot.gpu_rows
+import fewshot.scan
+from fewshot.errors import FormatError, InvalidOption, NotEnoughMemory
+from fewshot.index import Index, open_index, rebuild_index, update_index
+from fewshot.index_file import current_facts
+from fewshot.index_plan import Wanted, plan, want
 from fewshot.store import Store
+
+KINDS = ("exact", "fast", "ivf", "hnsw", "pq", "sq", "IVF8,Flat", "PQ8")
 
 
 def brute_force(vectors, queries, k, rows):
@@ -17,14 +22,42 @@ def brute_force(vectors, queries, k, rows):
     return np.take_along_axis(scores, order, 1), np.asarray(rows)[order]
 
 
+def built(vectors, rows, kind="exact", recall=0.999):
+    """An index of some rows of `vectors`."""
+    alive = np.zeros(len(vectors), bool)
+    alive[rows] = True
+    wanted = Wanted(kind, recall)
+    return Index.build(vectors, alive, plan(wanted, len(vectors), vectors.shape[1]), wanted)
+
+
+def found_share(got, truth):
+    return np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(got, truth, strict=True)])
+
+
 @pytest.fixture
 def vectors():
     return np.random.default_rng(0).normal(size=(500, 24)).astype(np.float32)
 
 
+@pytest.fixture(scope="module")
+def many():
+    """3,000 rows around 60 centres: as many as make every kind use its codes."""
+    random = np.random.default_rng(5)
+    centres = random.normal(size=(60, 32))
+    rows = centres[random.integers(60, size=3000)] + 0.7 * random.normal(size=(3000, 32))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
 @pytest.fixture
 def queries():
     return torch.randn(7, 24, generator=torch.Generator().manual_seed(1))
+
+
+def add_rows(store, vectors, first, label="late"):
+    with store.writing() as database:
+        store.append([f"late {i}" for i in range(first, first + len(vectors))], vectors)
+        rows = [(f"/late/{i}", f"late {i}", i, label) for i in range(first, first + len(vectors))]
+        database.executemany("INSERT INTO files VALUES (?, ?, ?, 1, 1, ?, 'ok', '')", rows)
 
 
 @pytest.fixture
@@ -39,7 +72,7 @@ def store(tmp_path, vectors):
 
 def test_exact(vectors, queries):
     rows = np.arange(3, 500, 7)
-    index = FlatIndex.build(vectors, rows)
+    index = built(vectors, rows)
     want_scores, want_rows = brute_force(vectors, queries.numpy(), 10, rows)
     scores, got = index.search(queries, 10)
     assert np.array_equal(got, want_rows)
@@ -50,7 +83,7 @@ def test_exact(vectors, queries):
 def test_exact_among_the_allowed(vectors, queries, share):
     rows = np.arange(0, 500, 2)
     allowed = np.random.default_rng(2).random(500) < share
-    index = FlatIndex.build(vectors, rows)
+    index = built(vectors, rows)
     live = [row for row in rows if allowed[row]]
     scores, got = index.search(queries, 10, allowed)
     if live:
@@ -61,20 +94,22 @@ def test_exact_among_the_allowed(vectors, queries, share):
 
 
 def test_blocks_change_nothing(vectors, queries, monkeypatch):
-    monkeypatch.setattr(fewshot.index, "BLOCK", 64)
-    index = FlatIndex.build(vectors, np.arange(500))
+    monkeypatch.setattr(fewshot.scan, "BLOCK", 64)
+    index = built(vectors, np.arange(500))
     assert len(index) == 500
     assert np.array_equal(index.search(queries, 5)[1], brute_force(vectors, queries.numpy(), 5, range(500))[1])
 
 
 def test_fewer_than_k_and_none_at_all(vectors, queries):
-    index = FlatIndex.build(vectors, np.array([4, 9]))
+    index = built(vectors, np.array([4, 9]))
     assert sorted(index.search(queries, 3)[1][0].tolist()) == [-1, 4, 9]
-    nothing = FlatIndex.build(vectors, np.zeros(0, np.int64))
+    nothing = built(vectors, np.zeros(0, np.int64))
     assert (nothing.search(queries, 3)[1] == -1).all()
     assert index.search(queries[:0], 3)[1].shape == (0, 3)
     with pytest.raises(InvalidOption, match="top"):
         index.search(queries, 0)
+    with pytest.raises(InvalidOption, match="the index has 24 dimensions"):
+        index.search(queries[:, :5], 3)
 
 
 def test_only_rows_of_files_are_indexed(store, vectors, queries):
@@ -86,7 +121,7 @@ def test_only_rows_of_files_are_indexed(store, vectors, queries):
 
 def test_saved_and_loaded(store, vectors, queries, monkeypatch):
     open_index(store)
-    monkeypatch.setattr(FlatIndex, "build", None)  # from here on nothing can be built
+    monkeypatch.setattr(Index, "build", None)  # from here on nothing can be built
     got = open_index(store).search(queries, 5)[1]
     assert np.array_equal(got, brute_force(vectors, queries.numpy(), 5, range(400))[1])
 
@@ -136,28 +171,183 @@ def test_a_folder_that_cannot_be_written_is_searched_all_the_same(store, queries
     assert store.saved_index() is None
 
 
-def test_gpu_when_faiss_sees_one(vectors, queries, store, monkeypatch):
-    real = fewshot.index._faiss()
-    searched = []
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_finds_the_nearest_with_exact_scores(many, kind):
+    index, queries = built(many, np.arange(3000), kind), torch.from_numpy(many[:50] + many[50:100])
+    want_scores, want_rows = brute_force(many, queries.numpy(), 10, np.arange(3000))
+    scores, got = index.search(queries, 10)
+    assert found_share(got, want_rows) >= 0.98
+    for row, score, query in zip(got, scores, queries.numpy(), strict=True):
+        np.testing.assert_allclose(score, many[row] @ query, atol=1e-5)
+    assert (np.diff(scores) <= 0).all()
+    if kind == "exact":
+        np.testing.assert_allclose(scores, want_scores, atol=1e-5)
+    else:
+        assert index.facts.recall >= 0.98
+        assert 0 < index.facts.sample <= 300
 
-    class OnGpu:
-        def __init__(self, cpu):
-            self.cpu = cpu
 
-        def search(self, queries, k):
-            searched.append(k)
-            return self.cpu.search(queries, k)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.004, 0.3])
+def test_every_kind_filters_and_leaves_out_what_was_removed(many, kind, share):
+    live = np.flatnonzero(np.arange(3000) % 5)
+    allowed = np.random.default_rng(2).random(3000) < share
+    both = [row for row in live if allowed[row]]
+    index, queries = built(many, live, kind), torch.from_numpy(many[:40])
+    got = index.search(queries, 5, allowed)[1]
+    assert set(got.ravel()) <= set(both)
+    assert found_share(got, brute_force(many, queries.numpy(), 5, both)[1]) >= 0.98
+    got = index.search(queries, 5)[1]
+    assert set(got.ravel()) <= set(live)
+    assert found_share(got, brute_force(many, queries.numpy(), 5, live)[1]) >= 0.98
 
-    monkeypatch.setattr(real, "get_num_gpus", lambda: 1, raising=False)
-    monkeypatch.setattr(real, "index_cpu_to_all_gpus", OnGpu, raising=False)
-    index = open_index(store)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_range_search(many, kind):
+    index, queries = built(many, np.arange(0, 3000, 2), kind), torch.from_numpy(many[:30])
+    missed = total = 0
+    for query, (scores, rows) in zip(queries.numpy(), index.range_search(queries, 0.75), strict=True):
+        want = {row for row in range(0, 3000, 2) if many[row] @ query >= 0.75}
+        assert set(rows.tolist()) <= want
+        assert (np.diff(scores) <= 0).all()
+        missed, total = missed + len(want) - len(rows), total + len(want)
+    assert total > 100
+    assert missed <= 0.02 * total
+    assert [len(rows) for _, rows in index.range_search(queries[:2], 1.5)] == [0, 0]
+
+
+def test_half_precision_rows(many):
+    half = many.astype(np.float16)
+    index, queries = built(half, np.arange(3000), "fast"), torch.from_numpy(many[:40])
+    want = brute_force(half, queries.numpy(), 10, np.arange(3000))[1]
+    assert found_share(index.search(queries, 10)[1], want) >= 0.98
+
+
+def test_added_and_removed_without_building(store, vectors, queries, monkeypatch):
+    open_index(store)
+    monkeypatch.setattr(Index, "build", None)  # from here on nothing can be built
+    more = np.random.default_rng(7).normal(size=(20, 24)).astype(np.float32)
+    add_rows(store, more, 500)
+    with store.writing() as database:
+        database.execute("DELETE FROM files WHERE label = 'even'")
+    everything, live = np.concatenate([vectors, more]), [*range(1, 400, 2), *range(500, 520)]
+    for index in (update_index(store), open_index(store)):
+        assert np.array_equal(index.search(queries, 9)[1], brute_force(everything, queries.numpy(), 9, live)[1])
+    assert store.saved_index() is not None
+
+
+@pytest.mark.parametrize("kind", ["fast", "ivf", "hnsw"])
+def test_codes_grow_and_are_saved(tmp_path, many, kind, monkeypatch):
+    with Store.create(tmp_path / "index", encoder="toy", fingerprint="toy-1", dim=32) as store:
+        add_rows(store, many[:2000], 0)
+        want(store, Wanted(kind, 0.99))
+        assert update_index(store).facts.kind == kind
+        monkeypatch.setattr(Index, "build", None)
+        add_rows(store, many[2000:], 2000)
+        update_index(store)
+        index, queries = open_index(store), torch.from_numpy(many[2500:2540])
+        assert index.facts == current_facts(store)
+        assert (index.facts.rows, index.facts.built) == (3000, 2000)
+        truth = brute_force(many, queries.numpy(), 10, np.arange(3000))[1]
+        assert found_share(index.search(queries, 10)[1], truth) >= 0.98
+
+
+def test_built_anew_when_outgrown_or_asked_for(store, vectors):
+    assert open_index(store).facts.built == 500
+    add_rows(store, np.tile(vectors, (2, 1))[:501], 500)
+    assert open_index(store).facts.built == 1001
+    want(store, Wanted("sq", 0.9))
+    assert open_index(store).facts.kind == "sq"
+
+
+def test_built_anew_when_rows_are_numbered_anew(store, vectors, queries):
+    open_index(store)
+    swapped = np.ascontiguousarray(vectors[::-1])
+    swapped.tofile(store.path / "embeddings.f32")
+    with store.writing() as database:
+        database.execute("DELETE FROM chunks")
+        checksum = store.vectors.append(swapped, 0)
+        database.execute("INSERT INTO chunks VALUES (0, 500, ?)", (checksum,))
+    got = open_index(store).search(queries, 5)[1]
+    assert np.array_equal(got, brute_force(swapped, queries.numpy(), 5, range(400))[1])
+
+
+def test_too_little_memory_to_build(store, monkeypatch):
+    want(store, Wanted("hnsw"))
+    monkeypatch.setattr("fewshot.index_plan.free_memory", lambda: 1000)
+    with pytest.raises(NotEnoughMemory, match=r"hnsw .*1e\+03 bytes are free|hnsw .* are free"):
+        rebuild_index(store)
+
+
+def test_wrong_wishes_are_refused(store):
+    with pytest.raises(InvalidOption, match="FAISS rejects the factory string 'IVF7,nonsense'"):
+        want(store, Wanted("IVF7,nonsense"))
+    with pytest.raises(InvalidOption, match="multiple of the number of subquantizers"):
+        want(store, Wanted("PQ7"))
+    assert open_index(store).facts.kind == "exact"
+
+
+class FakeGpus:
+    """Stands in for FAISS's GPU indexes: half-precision rows, flat search, a limit on k."""
+
+    def __init__(self, monkeypatch, count, free):
+        self.made, self.searched = [], []
+        faiss, owner = fewshot.scan.load_faiss(), self
+
+        class Flat:
+            def __init__(self, resources, dim, config):
+                self.device, self.rows = config.device, np.zeros((0, dim), np.float16)
+                assert config.useFloat16
+                owner.made.append(self)
+
+            ntotal = property(lambda self: len(self.rows))
+
+            def add(self, rows):
+                self.rows = np.concatenate([self.rows, rows.astype(np.float16)])
+
+            def search(self, queries, k):
+                owner.searched.append((self.device, len(queries), k))
+                assert k <= fewshot.gpu_rows.GPU_MOST
+                scores, rows = brute_force(self.rows, queries, k, np.arange(len(self.rows)))
+                return scores.astype(np.float32), rows
+
+        class Config:
+            device, useFloat16 = 0, False  # noqa: N815 - as FAISS has it
+
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: count, raising=False)
+        monkeypatch.setattr(faiss, "GpuIndexFlatConfig", Config, raising=False)
+        monkeypatch.setattr(faiss, "GpuIndexFlatIP", Flat, raising=False)
+        monkeypatch.setattr(faiss, "StandardGpuResources", lambda: None, raising=False)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (free, free))
+
+
+@pytest.mark.parametrize(("free", "rows"), [(10**9, [3000, 3000]), (int(2000 * 64 / 0.8) + 64, [1500, 1500])])
+def test_gpus_with_all_rows_or_a_range_each_give_the_same_answers(many, monkeypatch, free, rows):
+    gpus = FakeGpus(monkeypatch, 2, free)
+    cpu, queries = built(many, np.arange(0, 3000, 2)), torch.from_numpy(many[:21])
+    index = cpu.on_gpus()
     assert index.device == "gpu"
-    want = brute_force(vectors, queries.numpy(), 5, range(400))[1]
-    assert np.array_equal(index.search(queries, 5)[1], want)
-    assert searched == [5]
-    index.search(queries, 5, store.mask(["odd"]))  # restricted, or too many for a GPU: on the CPU
-    index.search(queries, 3000)
-    assert searched == [5]
-    assert open_index(store, "cpu").device == "cpu"
-    monkeypatch.setattr(real, "get_num_gpus", lambda: 0)
+    assert [len(gpu.rows) for gpu in gpus.made] == rows
+    for allowed in (None, np.arange(3000) % 3 == 0):
+        want_scores, want_rows = cpu.search(queries, 10, allowed)
+        scores, got = index.search(queries, 10, allowed)
+        np.testing.assert_allclose(scores, want_scores, atol=1e-6)
+        assert np.array_equal(got, want_rows)
+    assert {device for device, *_ in gpus.searched} == {0, 1}
+    before = len(gpus.searched)
+    assert np.array_equal(index.search(queries, 1500)[1], cpu.search(queries, 1500)[1])  # too many for a GPU
+    assert len(gpus.searched) == before
+
+
+def test_no_gpu_or_too_small_ones(many, store, monkeypatch):
+    FakeGpus(monkeypatch, 0, 0)
     assert open_index(store).device == "cpu"
+    FakeGpus(monkeypatch, 2, 1000)
+    with pytest.warns(UserWarning, match="do not fit into 2 GPUs"):
+        assert built(many, np.arange(3000)).on_gpus().device == "cpu"
+    FakeGpus(monkeypatch, 1, 10**9)
+    assert open_index(store, "cpu").device == "cpu"
+    assert open_index(store).device == "gpu"
+    gpus = FakeGpus(monkeypatch, 3, 10**9)
+    assert open_index(store, "cuda:1").device == "gpu"
+    assert [gpu.device for gpu in gpus.made] == [1]

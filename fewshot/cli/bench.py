@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fewshot.cli import bench_report
+from fewshot.cli import bench_report, bench_retrieval
 from fewshot.errors import DataError, InvalidOption
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ def bench() -> None:
 @click.option("--marginal", metavar="NAME,...", help="Spread of the queries: balanced, dirichlet or longtail.")
 @click.option("--split", metavar="NAME[>NAME]", help="Split the items come from, or support's and queries' ones.")
 @click.option("--set", "settings", multiple=True, metavar="K=V", help="Any other setting of the episodes.")
+@click.option("--calibrate", is_flag=True, help="Scale probabilities by a leave-one-out temperature.")
 @click.option("--episodes-from", type=Path, metavar="FILE", help="Run the episodes of this file instead of drawing.")
 @click.option("--save-episodes", type=Path, metavar="DIR", help="Write the episodes here for others to run.")
 @click.option("--json", "json_file", type=Path, metavar="FILE", help="Write the report here; a stopped run goes on.")
-@click.option("--overwrite", is_flag=True, help="Replace the report when it is there already.")
+@click.option("--html", "html_file", type=Path, metavar="FILE", help="Write the results as a page too.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @click.option("--cache", type=Path, metavar="DIR", help="Keep embeddings here.  [default: ~/.cache/fewshot/bench]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute.")
 def run(
@@ -51,8 +53,10 @@ def run(
     settings: tuple[str, ...],
     episodes_from: Path | None,
     save_episodes: Path | None,
+    calibrate: bool,
     json_file: Path | None,
-    overwrite: bool,
+    html_file: Path | None,
+    force: bool,
     cache: Path | None,
     device: str,
     **numbers: Any,
@@ -64,20 +68,23 @@ def run(
     from fewshot.report_table import report_lines
     from fewshot.suite import read_suite
 
-    given = [datasets, strategies, encoders, settings, *(v for v in numbers.values() if v is not None)]
+    given = [datasets, strategies, encoders, settings, calibrate, *(v for v in numbers.values() if v is not None)]
     if (suite is None) == (not datasets):
         raise InvalidOption("give either a SUITE file or --dataset")
     if suite is not None and any(given):
         raise InvalidOption("a SUITE file says it all: options for data, strategies and episodes do not go with it")
     if json_file is not None:
-        check_output(json_file, overwrite=overwrite)
-    plan = read_suite(suite) if suite else suite_of_words(datasets, strategies, encoders, settings, numbers)
+        check_output(json_file, overwrite=force)
+    if html_file is not None:
+        bench_report.check_html(html_file, overwrite=force)
+    plan = read_suite(suite) if suite else suite_of_words(datasets, strategies, encoders, settings, numbers, calibrate)
     journal = None if json_file is None else json_file.with_name(json_file.name + ".cells")
+    cache = cache or default_cache()
     with Cells() as cells:
         report = run_suite(
             plan,
             device=device,
-            cache=cache or default_cache(),
+            cache=cache,
             journal=journal,
             episodes_from=episodes_from,
             save_episodes=save_episodes,
@@ -87,9 +94,11 @@ def run(
     for line in report_lines(report):
         click.echo(line)
     if json_file is not None and journal is not None:
-        save_report(json_file, report, overwrite=overwrite)
+        save_report(json_file, report, overwrite=force)
         journal.unlink(missing_ok=True)
         click.echo(f"wrote {json_file}", err=True)
+    if html_file is not None:
+        bench_report.write_html(html_file, report, overwrite=force, device=device, cache=cache)
 
 
 def default_cache() -> Path:
@@ -104,6 +113,7 @@ def suite_of_words(
     encoders: tuple[str, ...],
     settings: tuple[str, ...],
     numbers: Mapping[str, Any],
+    calibrate: bool,
 ) -> Suite:
     """Build a suite from the options of the command line."""
     from fewshot.options import split_pairs
@@ -117,9 +127,8 @@ def suite_of_words(
     runs: list[Run] = []
     for word in datasets:
         name, path = dataset_of_word(word)
-        runs.append(
-            Run(name, path, tuple(encoders or ("lite",)), chosen, specs(values), source=source_word(name, path))
-        )
+        wanted, source = tuple(encoders or ("lite",)), source_word(name, path)
+        runs.append(Run(name, path, wanted, chosen, specs(values), calibrate=calibrate, source=source))
     return Suite(tuple(runs))
 
 
@@ -171,6 +180,7 @@ def dataset_of_word(word: str) -> tuple[str, Path | None]:
 
 
 bench.add_command(bench_report.report)
+bench.add_command(bench_retrieval.retrieval)
 
 
 @bench.command("list")

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from fewshot.reanalysis import Look, Place
-    from fewshot.report import Result
+    from fewshot.report import Report, Result
 
 
 @click.command("report")
@@ -40,27 +40,50 @@ def report(
     from fewshot.cli.bench import dataset_of_word, default_cache
     from fewshot.errors import DataError, unknown
     from fewshot.report import load_report
-    from fewshot.report_page import check_page, merged, render_page, write_page
-    from fewshot.svg import check_matplotlib
+    from fewshot.report_page import merged
 
-    check_page(html_file, overwrite=force)
-    check_matplotlib()
+    check_html(html_file, overwrite=force)
     places = [dataset_of_word(word) for word in datasets]
     found = merged([load_report(path) for path in results])
     if not found.results:
         raise DataError(f"{', '.join(map(str, results))}: no results to show")
     if strategy and strategy not in {r.strategy for r in found.results}:
         raise unknown("strategy of these results", strategy, {r.strategy for r in found.results})
+    reason = "--numbers-only was given" if numbers_only else ""
+    options: dict[str, Any] = {"device": device, "cache": cache or default_cache(), "seed": seed}
+    write_html(html_file, found, overwrite=force, strategy=strategy, places=places, reason=reason, **options)
+
+
+def check_html(file: Path, *, overwrite: bool) -> None:
+    """Make sure that a page can be made and written before the work is done."""
+    from fewshot.report_page import check_page
+    from fewshot.svg import check_matplotlib
+
+    check_page(file, overwrite=overwrite)
+    check_matplotlib()
+
+
+def write_html(
+    file: Path,
+    found: Report,
+    *,
+    overwrite: bool = False,
+    strategy: str = "",
+    places: Sequence[Place] = (),
+    reason: str = "",
+    **options: Any,
+) -> None:
+    """Write the page of a report; a `reason` leaves out what needs the data, and says why."""
+    from fewshot.report_page import render_page, write_page
 
     def look(result: Result, others: Sequence[Result]) -> Look | str:
-        if numbers_only:
-            return "--numbers-only was given"
+        if reason:
+            return reason
         click.echo(f"looking at {result.dataset} with {result.strategy}", err=True)
-        options: dict[str, Any] = {"device": device, "cache": cache or default_cache(), "seed": seed}
         return look_or_reason(result, places, others=others, **options)
 
-    write_page(html_file, render_page(found, look, strategy=strategy), overwrite=force)
-    click.echo(f"wrote {html_file}", err=True)
+    write_page(file, render_page(found, look, strategy=strategy), overwrite=overwrite)
+    click.echo(f"wrote {file}", err=True)
 
 
 def look_or_reason(result: Result, places: Sequence[Place], **options: Any) -> Look | str:

@@ -1,4 +1,4 @@
-"""fewshot index build | add | remove | info."""
+"""fewshot index build | add | remove | tune | info, and those of `fewshot.cli.upkeep`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fewshot.cli import upkeep
+from fewshot.cli.kinds import KIND, MEMORY, RECALL, set_kind, tune
+
 if TYPE_CHECKING:
     from fewshot.build import Counts
     from fewshot.store import Store
@@ -18,7 +21,11 @@ SHOWN = 20  # skipped files that `info` lists without --json
 
 ENCODER = click.option("--encoder", help="Encoder, e.g. lite or clip:ViT-B-32/openai.  [default: the index's, or lite]")
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-BATCH = click.option("--batch", default=32, show_default=True, type=click.IntRange(1), help="Pictures encoded at once.")
+BATCH = click.option(
+    "--batch",
+    type=click.IntRange(1),
+    help="Pictures encoded at once.  [default: 32, or 256 on a GPU]",
+)
 JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -27,14 +34,43 @@ def index() -> None:
     """Build, extend, shrink and describe an index of pictures."""
 
 
+for command in upkeep.COMMANDS:
+    index.add_command(command)
+
+
 @index.command()
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True)
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
 @ENCODER
+@KIND
+@RECALL
+@MEMORY
 @DEVICE
 @BATCH
+@upkeep.DTYPE
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="local: this machine and all its GPUs; ray: a Ray cluster.",
+)
+@click.option("--address", help="Of the Ray cluster, e.g. auto or HOST:6379.  [default: a new one on this machine]")
 @JSON_FLAG
-def build(folders: tuple[str, ...], out: str, encoder: str | None, device: str, batch: int, as_json: bool) -> None:
+def build(
+    folders: tuple[str, ...],
+    out: str,
+    encoder: str | None,
+    kind: str | None,
+    recall: float | None,
+    memory: str | None,
+    device: str,
+    batch: int | None,
+    dtype: str,
+    engine: str,
+    address: str | None,
+    as_json: bool,
+) -> None:
     """Index the pictures under folders, or bring an index up to date with them.
 
     A picture's label is the folder directly beneath DIR that it lies in. Unchanged files are not embedded again, files
@@ -42,8 +78,26 @@ def build(folders: tuple[str, ...], out: str, encoder: str | None, device: str, 
     """
     from fewshot.build import build_index
 
+    if address and engine != "ray":
+        raise click.UsageError("--address is for --engine ray")
+    cluster = None
+    if engine == "ray":
+        from fewshot.ray_engine import RayEngine
+
+        cluster = RayEngine(address, device=device)
+        device = "cpu"  # this process only hands out the work
     with _kept_on_interrupt(out):
-        counts = build_index(folders, out, encoder=encoder, device=device, batch=batch, progress=True)
+        counts = build_index(
+            folders,
+            out,
+            encoder=encoder,
+            device=device,
+            batch=batch,
+            dtype=dtype,
+            engine=cluster,
+            progress=True,
+            wanted=set_kind(kind, recall, memory),
+        )
     _tell(out, counts, as_json)
 
 
@@ -54,7 +108,7 @@ def build(folders: tuple[str, ...], out: str, encoder: str | None, device: str, 
 @DEVICE
 @BATCH
 @JSON_FLAG
-def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batch: int, as_json: bool) -> None:
+def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batch: int | None, as_json: bool) -> None:
     """Add pictures, or folders of pictures, to an index."""
     from fewshot.build import update
     from fewshot.store import Store
@@ -80,6 +134,9 @@ def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> Non
         count = remove_from(store, targets, labels)
         refresh_index(store)
     click.echo(f"{count} removed from {index}")
+
+
+index.add_command(tune)
 
 
 @index.command()
@@ -116,13 +173,22 @@ def _facts(store: Store) -> dict[str, object]:
         "encoder": store.encoder,
         "fingerprint": store.fingerprint,
         "dimensions": store.dim,
+        "numbers": store.dtype,
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
+        "search": _search_facts(store),
         "skipped": len(store.skipped()),
         "bytes": store.size_on_disk(),
         "labels": {name: count for name, count in labels.items() if name is not None},
     }
+
+
+def _search_facts(store: Store) -> str:
+    from fewshot.index_file import current_facts
+
+    facts = current_facts(store)
+    return str(facts) if facts else "no index saved yet; the next search or add makes it"
 
 
 def _tell(index: str, counts: Counts, as_json: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 @click.argument("index", metavar="INDEX")
 @click.argument("queries", metavar="TEXT_OR_IMAGE...", nargs=-1, required=True)
 @click.option("--top", default=10, show_default=True, type=click.IntRange(1), help="Pictures to find for each query.")
-@click.option("--where", multiple=True, metavar="label=NAME", help="Only pictures of this label; may be repeated.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="label=NAME|path=GLOB",
+    help="Only pictures of this label, or whose path matches; repeat a key for either, use both for both.",
+)
+@click.option("--min-score", type=float, help="Only pictures that score this or more, at most 1.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a contact sheet with thumbnails to this file.")
 @DEVICE
 @JSON_FLAG
@@ -28,6 +35,7 @@ def query(
     queries: tuple[str, ...],
     top: int,
     where: tuple[str, ...],
+    min_score: float | None,
     html: Path | None,
     device: str,
     as_json: bool,
@@ -40,14 +48,14 @@ def query(
     from fewshot.sheet import check_replaceable
     from fewshot.store import Store
 
-    labels = _labels(where)
+    labels, globs = _conditions(where)
     for one in queries:  # whatever can be refused is refused before the encoder is loaded
         is_image_query(one)
     if html is not None:
         check_replaceable(html)
     with Store.open(index) as store:
         store.mask(labels)
-    found = _search(index, queries, top, labels, device)
+    found = _search(index, queries, device, top=top, labels=labels, globs=globs, least=min_score)
     if html is not None:
         from fewshot.sheet import Section, write_sheet
 
@@ -59,29 +67,33 @@ def query(
         _show(one, hits, as_json)
 
 
-def _labels(where: tuple[str, ...]) -> list[str]:
+def _conditions(where: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return the labels and path globs; a glob that starts with neither / nor * is below the current folder."""
     from fewshot.errors import InvalidOption, unknown
     from fewshot.options import split_pairs
 
-    labels = []
+    labels, globs = [], []
     for pair in where:
         if "=" not in pair:
-            raise InvalidOption(f"--where wants label=NAME, got {pair!r}")
+            raise InvalidOption(f"--where wants label=NAME or path=GLOB, got {pair!r}")
         for key, value in split_pairs([pair]).items():
-            if key != "label":
-                raise unknown("key of --where", key, ["label"])
-            labels.append(value)
-    return labels
+            if key == "label":
+                labels.append(value)
+            elif key == "path":
+                globs.append(value if value.startswith("*") else os.path.abspath(value))
+            else:
+                raise unknown("key of --where", key, ["label", "path"])
+    return labels, globs
 
 
-def _search(index: str, queries: tuple[str, ...], top: int, labels: list[str], device: str) -> list[list[Hit]]:
+def _search(index: str, queries: tuple[str, ...], device: str, **how: Any) -> list[list[Hit]]:
     import torch
 
     from fewshot.search import Searcher
 
     with Searcher(index, device=device) as searcher:
         vectors = torch.stack([searcher.embed(one) for one in queries])  # [Q, D]
-        found = searcher.search(vectors, top=top, labels=labels)
+        found = searcher.search(vectors, **how)
         click.echo(f"encoder {searcher.encoder.name} on {searcher.encoder.device}", err=True)
     return found
 

@@ -41,6 +41,7 @@ OPTIONS = (
     click.option("--template", multiple=True, metavar="TEXT", help="Prompt with {} for the class name; repeatable."),
     click.option("-s", "--strategy", metavar="NAME", help="Strategy; see `fewshot strategies`."),
     click.option("-o", "--option", "option_pairs", multiple=True, metavar="K=V", help="Option of the strategy."),
+    click.option("--calibrate", is_flag=True, help="Scale probabilities by a leave-one-out temperature."),
     click.option("--encoder", metavar="NAME", help="Encoder; see `fewshot encoders`.  [default: lite]"),
     click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."),
 )
@@ -64,6 +65,7 @@ def learn(
     template: tuple[str, ...],
     strategy: str | None,
     option_pairs: tuple[str, ...],
+    calibrate: bool,
     encoder: str | None,
     device: str,
 ) -> Classifier:
@@ -87,7 +89,8 @@ def learn(
     from fewshot.options import split_pairs
 
     options = split_pairs(option_pairs)
-    classifier = Classifier(strategy, encoder or "lite", device=device, options=options, progress=True)
+    how: dict[str, Any] = {"options": options, "calibrate": calibrate, "device": device}
+    classifier = Classifier(strategy, encoder or "lite", progress=True, **how)
     return classifier.fit(
         support,
         classes=classes_file or classes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,10 @@ def read_zip(path: Path) -> dict[str, bytes]:
         ) from error
 
 
-def _drawings(folder: Path) -> dict[str, list[bytes]]:
+def _drawings(folder: Path, zips: Mapping[str, int] = ZIPS) -> dict[str, list[bytes]]:
     """Drawings of each `Alphabet/characterNN`, in the order of their names."""
     found: dict[str, list[bytes]] = {}
-    for name, wanted in ZIPS.items():
+    for name, wanted in zips.items():
         files = {k: v for k, v in read_zip(folder / name).items() if k.endswith(".png")}
         if len(files) != wanted:
             raise DataError(f"{folder / name} holds {len(files)} drawings, not {wanted}; get it anew")
@@ -99,6 +99,20 @@ def read_vinyals(folder: Path) -> Items:
     return Items(tuple(sources), tuple(labels), tuple(splits))
 
 
+def read_background(folder: Path) -> Items:
+    """Read the 30 alphabets that methods for the challenge may learn from; labels are `Alphabet/characterNN`.
+
+    Raises
+    ------
+    DataError
+        when the zip is missing or does not hold what it should.
+    """
+    name = "images_background.zip"
+    drawings = _drawings(folder, {name: ZIPS[name]})
+    sources = tuple(drawing for found in drawings.values() for drawing in found)
+    return Items(sources, tuple(label for label, found in drawings.items() for _ in found))
+
+
 def read_challenge(folder: Path) -> Items:
     """Read the one-shot challenge `all_runs.zip`: 20 runs of 20 characters of one alphabet, one drawing each.
 
@@ -139,6 +153,19 @@ class Omniglot(Dataset):
         return read_vinyals(path)
 
 
+class OmniglotBackground(Dataset):
+    """The background alphabets, to train on for the challenge."""
+
+    name = "omniglot_background"
+    about = "Omniglot's 30 background alphabets, 964 characters, for `finetune --episodic`"
+
+    def load(self, path: Path | None = None) -> Items:
+        """Read the folder with `images_background.zip` at `path`; raises DataError as `read_background` does."""
+        if path is None:
+            raise DataError("dataset 'omniglot_background' needs a path: the folder of images_background.zip")
+        return read_background(path)
+
+
 class OmniglotChallenge(Dataset):
     """The official one-shot challenge, within alphabets."""
 
@@ -154,6 +181,7 @@ class OmniglotChallenge(Dataset):
 
 @hookimpl
 def register_datasets(register: Callable[[type[Dataset]], None]) -> None:
-    """Register `omniglot` and `omniglot_challenge`."""
+    """Register `omniglot`, `omniglot_background` and `omniglot_challenge`."""
     register(Omniglot)
+    register(OmniglotBackground)
     register(OmniglotChallenge)

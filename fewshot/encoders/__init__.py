@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from PIL import Image
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from fewshot.arrays import pick_device
 from fewshot.errors import MissingInput
+
+if TYPE_CHECKING:
+    from fewshot.encoders.body import Body
 
 
 class Encoder(ABC):
@@ -27,6 +30,7 @@ class Encoder(ABC):
     templates: tuple[str, ...] = ("{}",)  # prompt ensemble for a class name, unless the user gives one
     name: str  # as the user writes it, e.g. "clip:ViT-B-32/openai"
     dim: int  # D
+    smallest_side: int = 0  # a JPEG may be decoded at a reduced scale that keeps so many pixels; 0: as it is
     fingerprint: str
     device: torch.device
 
@@ -52,6 +56,14 @@ class Encoder(ABC):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts.  n strings -> [n, D]"""
         raise MissingInput(f"encoder {self.name!r} takes no text; use lite, clip:... or st:...")
+
+    def body(self) -> Body:
+        """Return the network for pictures as a function of its weights, to train them further."""
+        raise MissingInput(f"encoder {self.name!r} cannot be trained further; use lite, timm:... or clip:...")
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put other values into some of the tensors of `body`; whoever does so answers for the fingerprint."""
+        raise MissingInput(f"encoder {self.name!r} cannot be trained further; use lite, timm:... or clip:...")
 
 
 def load_encoder(name: str = "lite", device: str = "auto") -> Encoder:

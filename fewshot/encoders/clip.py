@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, hub
+from fewshot.encoders.body import Body, module_body, put
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint, state_sha256
 from fewshot.errors import FormatError, InvalidOption, WeightsMissing, unknown
@@ -111,6 +112,14 @@ class ClipEncoder(Encoder):
                 tokens = self._tokenize(list(texts[start : start + BATCH])).to(self.device)
                 parts.append(unit(self._model.encode_text(tokens).float()).cpu())
         return torch.cat(parts)
+
+    def body(self) -> Body:
+        """Return the image tower up to the shared space; the text tower stays as it is."""
+        return module_body(self._model.visual, self.device)
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Change some of the image tower's weights."""
+        put(self._model.visual, tensors)
 
 
 def imagenet_names() -> list[str]:

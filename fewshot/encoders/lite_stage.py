@@ -32,7 +32,7 @@ class StageEncoder(Encoder):
     def __init__(self, spec: str, device: torch.device) -> None:
         names = {f"stage{number}": number for number in SIDES}
         if spec not in names:
-            raise unknown("variant of lite", spec, names)
+            raise unknown("variant of lite", spec, [*names, "fast", "bf16"])
         self.name = f"lite:{spec}"
         self.device = device
         self._stage = names[spec]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, hub
+from fewshot.encoders.body import Body, module_body, put
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint, state_sha256
 from fewshot.errors import FormatError, WeightsMissing
@@ -73,6 +74,14 @@ class TimmEncoder(Encoder):
             pixels = batch.to(self.device, memory_format=torch.channels_last)
             embeddings = unit(self._model(pixels).float()).cpu()
         return embeddings.clone()
+
+    def body(self) -> Body:
+        """Return the model up to its pooled features."""
+        return module_body(self._model, self.device)
+
+    def adopt(self, tensors: Mapping[str, Tensor]) -> None:
+        """Change some of the model's weights."""
+        put(self._model, tensors)
 
 
 def _from_file(name: str, path: Path) -> Any:

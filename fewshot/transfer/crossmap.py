@@ -82,8 +82,8 @@ def _through_canonical(u: Tensor, s: Tensor, y: Tensor, penalty: float, dims: in
     left, correlation, right = torch.linalg.svd(shrunk.unsqueeze(-1) * (u.mT @ v) * other, full_matrices=False)
     left, correlation, right = left[:, :dims], correlation[:dims], right[:dims]  # [R, M], [M], [M, R2]
     back = (right * (e + penalty).sqrt()) @ (y.mT @ v / e.sqrt()).mT  # [M, D2]: whitened axes of y, coloured again
-    whole: Tensor = ((left / (s + penalty).sqrt().unsqueeze(-1)) * correlation) @ back
-    return whole
+    through: Tensor = left / (s + penalty).sqrt().unsqueeze(-1) * correlation @ back  # [R, D2]
+    return through
 
 
 def map_between(first: str | Path, second: str | Path, kind: str = "ridge") -> tuple[CrossMap, str, str]:

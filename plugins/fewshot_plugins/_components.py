@@ -39,8 +39,9 @@ def transfer_components(source: Tensor, target: Tensor, mu: float, dims: int) ->
     inverse = (gram - torch.outer(pulled, pulled) / (mu + apart @ pulled)) / mu
     values, vectors = torch.linalg.eigh(inverse)
     factor = vectors * values.clamp_min(0).sqrt()  # [D, D] F
-    turn: Tensor = factor @ torch.linalg.eigh(factor.mT @ scatter @ factor).eigenvectors[:, -dims:].flip(-1)
-    return turn
+    directions = torch.linalg.eigh(factor.mT @ scatter @ factor).eigenvectors[:, -dims:].flip(-1)  # [D, dims]
+    components: Tensor = factor @ directions
+    return components
 
 
 def joint_components(x: Tensor, domain: Tensor, labels: Tensor, classes: int, mu: float, dims: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fewshot.task import Task
 from fewshot_plugins._signatures import from_row_space, row_space
+from fewshot_plugins._softmax import softmax_regression
 
 Link = Callable[[Tensor], Tensor]  # scores [*B, S, K] -> probabilities [*B, S, K]
 
@@ -50,15 +51,11 @@ def _largest(x: Tensor) -> Tensor:
     return x.abs().amax((-2, -1))  # [*B]
 
 
-def seen_classifier(task: Task, c: float, steps: int) -> tuple[Tensor, Tensor]:
+def seen_classifier(task: Task, c: float, tolerance: float) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression over the seen classes.  -> [*B, C, D], [*B, C] with -inf for unseen ones"""
-    hot, hidden = task.one_hot(), ~task.seen()  # [*B, S, C], [*B, C]
-
-    def link(scores: Tensor) -> Tensor:
-        return scores.masked_fill(hidden.unsqueeze(-2), -torch.inf).softmax(-1)
-
-    weight, intercept = logistic(task.support, hot, hot.sum(-1), link, c, steps)
-    return weight, intercept.masked_fill(hidden, -torch.inf)
+    unseen, penalty = ~task.seen(), task.support.new_full(task.batch_shape, 1 / c)  # [*B, C], [*B]
+    weight, bias = softmax_regression(task.support, task.one_hot(), penalty, shut=unseen, tolerance=tolerance)
+    return weight, bias.masked_fill(unseen, -torch.inf)
 
 
 def probabilities(query: Tensor, weight: Tensor, intercept: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 ENOUGH = 0.3  # a line search ends where the slope is this share of what it was
 TRIES = 8  # steps of a line search, at most
 SMALL_PENALTY = 2e-3  # below it float32 cannot tell the optimum to four digits
+LOWEST = -1e30  # score of a class that stands aside: finite, so that 0 times its log-probability is 0
 TINY = 1e-30  # keeps 0 / 0 at bay once a task has arrived
 
 
@@ -27,6 +28,7 @@ class Problem:
     n: Tensor  # [*B, 1, 1] number of examples
     penalty: Tensor  # [*B, 1, 1]
     inverse: Tensor  # [*B, R, R] of z'z / C + penalty
+    shut: Tensor | None  # [*B, 1, C] classes that no example can belong to
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,19 @@ class Move:
 
 
 def softmax_regression(
-    x: Tensor, y: Tensor, penalty: Tensor, *, tolerance: float = 1e-5, max_iter: int = 500
+    x: Tensor,
+    y: Tensor,
+    penalty: Tensor,
+    *,
+    shut: Tensor | None = None,
+    tolerance: float = 1e-5,
+    max_iter: int = 500,
 ) -> tuple[Tensor, Tensor]:
     """Minimise sum_i -y_i . log softmax(W x_i + b) + penalty / 2 |W|^2.  -> weight [*B, C, D], bias [*B, C]
 
     `x` [*B, S, D] are the examples, `y` [*B, S, C] their targets, of sum 1, or 0 for padding; `penalty` is [*B]; b is
-    not penalised. This is scikit-learn's LogisticRegression with C = 1 / penalty.
+    not penalised. This is scikit-learn's LogisticRegression with C = 1 / penalty. Classes in `shut` [*B, C] stand
+    aside: their probability is 0, their weights and intercepts 0.
 
     Nonlinear conjugate gradients (Polak-Ribiere) preconditioned by the Hessian at W = 0, where every probability is
     1 / C: with x centred it is x'x / C + penalty for each class, and n / C for the intercept, apart. A task stops when
@@ -67,16 +76,20 @@ def softmax_regression(
     `max_iter` steps. Tasks of a batch stop on their own, so a batch gives what a loop gives.
     """
     if x.dtype != torch.float64 and float(penalty.min()) < SMALL_PENALTY:
-        exact = softmax_regression(x.double(), y.double(), penalty.double(), tolerance=tolerance, max_iter=max_iter)
+        exact = softmax_regression(
+            x.double(), y.double(), penalty.double(), shut=shut, tolerance=tolerance, max_iter=max_iter
+        )
         return exact[0].to(x.dtype), exact[1].to(x.dtype)
     real = y.sum(-1, keepdim=True)  # [*B, S, 1]
     n = real.sum(-2, keepdim=True).clamp_min(1)  # [*B, 1, 1]
     z, back = (_wide if x.shape[-2] < x.shape[-1] else _tall)(x, real, n)
     bend = (z.mT @ z).double() / y.shape[-1] + penalty[..., None, None] * torch.eye(z.shape[-1], device=x.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(bend)).to(x.dtype)  # [*B, R, R]
-    best = _search(Problem(z, y, real, n, penalty[..., None, None], inverse), tolerance, max_iter)
+    aside = None if shut is None else shut.unsqueeze(-2)  # [*B, 1, C]
+    best = _search(Problem(z, y, real, n, penalty[..., None, None], inverse, aside), tolerance, max_iter)
     weight, shift = back(best.w)  # [*B, C, D], [*B, 1, C]
-    return weight, (best.bias - shift).squeeze(-2)
+    bias = (best.bias - shift).squeeze(-2)  # [*B, C]
+    return weight, bias if shut is None else bias.masked_fill(shut, 0)
 
 
 def _tall(x: Tensor, real: Tensor, n: Tensor) -> tuple[Tensor, Back]:
@@ -136,7 +149,8 @@ def _square(a: Tensor) -> Tensor:
 
 
 def _point(problem: Problem, w: Tensor, bias: Tensor, scores: Tensor) -> Point:
-    log_p = torch.log_softmax(scores, -1)  # [*B, S, C]
+    open_scores = scores if problem.shut is None else scores.masked_fill(problem.shut, LOWEST)
+    log_p = torch.log_softmax(open_scores, -1)  # [*B, S, C]
     loss = problem.penalty / 2 * _square(w) - _dot(problem.y, log_p)
     return Point(w, bias, scores, log_p.exp_(), loss)
 

@@ -52,7 +52,7 @@ class ConSE(Strategy):
     top: int = option(10, "the paper's T: how many seen classes are mixed", min=1)
     c: float = option(10.0, "C of the classifier of seen classes: weight of the examples", min=1e-6)
     scale: float = option(5.0, "factor on the cosine; higher is more confident", min=0.0)
-    steps: int = option(30, "most steps of the solver", min=1)
+    tolerance: float = option(1e-5, "stop within this share of the least objective", min=1e-12, max=1.0)
     gamma: float | None = option(None, GAMMA_HELP)
 
     def fit(self, task: Task) -> ConvexHead:
@@ -60,7 +60,7 @@ class ConSE(Strategy):
         return stack(self._solve, task, self.gamma)
 
     def _solve(self, task: Task) -> ConvexHead:
-        weight, intercept = seen_classifier(task, self.c, self.steps)
+        weight, intercept = seen_classifier(task, self.c, self.tolerance)
         return ConvexHead(weight, intercept, standardise(task), self.top, self.scale)
 
 

@@ -51,8 +51,8 @@ class Dn4(Strategy):
         logit_k = t sum_p |x_p| / sum_q |x_q|  max_r (cos(x_p, y_r) - drift |p - r|^2)
 
     The paper has the sum of cosines to the n nearest. Not in the paper: n = 1, the centre, the weight |x_p|, which is
-    small where a place shows what all pictures have, such as paper, and `drift`, the price of a moved place. Drawn
-    characters, Omniglot's one-shot challenge in `lite:stage5`, gain from each.
+    small where a place shows what all pictures have, such as paper, and `drift`, the price of a moved place, 0 unless
+    given: Omniglot's background alphabets in `lite:stage5` have no use for one (`benchmarks/omniglot_choice.py`).
     """
 
     name = "dn4"
@@ -62,7 +62,7 @@ class Dn4(Strategy):
     side: int = option(
         1, "places a side of the map in an embedding: 12 for lite:stage5, 5 for stage6 and stage7", min=1
     )
-    drift: float = option(0.005, "price of the squared distance between two places, in cosine", min=0.0)
+    drift: float = option(0.0, "price of the squared distance between two places, in cosine", min=0.0)
     temperature: float = option(60.0, "factor on the mean cosine; higher is more confident", min=0.0)
 
     def fit(self, task: Task) -> LocalHead:

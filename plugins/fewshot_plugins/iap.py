@@ -52,7 +52,7 @@ class IAP(Strategy):
     c: float = option(10.0, "C of the classifier of seen classes: weight of the examples", min=1e-6)
     floor: float = option(1e-2, "least probability of an attribute being there or not", min=1e-6, max=0.4)
     scale: float = option(0.1, "exponent on the product; below 1 allows for attributes that say the same", min=0.0)
-    steps: int = option(30, "most steps of the solver", min=1)
+    tolerance: float = option(1e-5, "stop within this share of the least objective", min=1e-12, max=1.0)
     gamma: float | None = option(None, GAMMA_HELP)
 
     def fit(self, task: Task) -> IndirectHead:
@@ -64,7 +64,7 @@ class IAP(Strategy):
         present, absent = owned * useful, (1 - owned) * useful  # [*B, C, A]
         prior = attribute_prior(owned, task.seen())  # [*B, 1, A]
         surprise = -(present * prior.log() + absent * (1 - prior).log()).sum(-1)  # [*B, C]
-        weight, intercept = seen_classifier(task, self.c, self.steps)
+        weight, intercept = seen_classifier(task, self.c, self.tolerance)
         return IndirectHead(weight, intercept, present, absent, self.floor, self.scale, self.scale * surprise)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from fewshot import Strategy, Task, hookimpl, option
 from fewshot_plugins._graph import nearest, nearest_to, pull
 from fewshot_plugins._guard import SPREAD, choose, usable
-from fewshot_plugins.bd_cspn import rectify, shift
+from fewshot_plugins.bd_cspn import SHARPNESS, rectify, shift
 from fewshot_plugins.prototypical import class_means
 
 
@@ -65,13 +65,14 @@ class LaplacianShot(Strategy):
     neighbours: int = option(3, "K, nearest neighbours of an item (paper: 3)", min=1)
     pairwise: float = option(0.7, "lambda, weight of a neighbour's assignment", min=0.0)
     temperature: float = option(2.0, "factor t: distances count t/2 |z - p|^2 (paper: 2)", min=0.0)
+    sharpness: float = option(SHARPNESS, "factor e of the rectification, as in bd_cspn (paper: 10)", min=0.0)
     steps: int = option(20, "bound updates (paper: 20)", min=0)
     guard: bool = option(True, "give the inductive answer when the unlabelled items are too few or too skewed")
 
     def fit(self, task: Task) -> NeighbourHead:
         """Assign the unlabelled items.  -> weight [*B, C, D], bias [*B, C], assigned [*B, C, U]"""
         mean = class_means(task)  # [*B, C, D]
-        moved, plain = rectify(task, mean, shift(task), 10.0)
+        moved, plain = rectify(task, mean, shift(task), self.sharpness)
         used = usable(self.name, (plain, SPREAD), per_class=2, guard=self.guard)
         prototypes = choose(used, moved, mean)  # [*B, C, D]
         weight = self.temperature * prototypes

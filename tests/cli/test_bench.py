@@ -58,7 +58,23 @@ def test_a_stopped_run_goes_on_and_a_report_is_not_overwritten(run, tmp_path, mo
     again = run(*words)
     assert again.exit_code == 2
     assert "is there already" in again.stderr
-    assert run(*words, "--overwrite").exit_code == 0
+    assert run(*words, "--force").exit_code == 0
+
+
+def test_one_command_measures_calibrates_and_writes_a_page(run, tmp_path):
+    words = [*FAST, "--shot", "20", "-s", "prototypical"]
+    plain, scaled = tmp_path / "plain.json", tmp_path / "scaled.json"
+    assert run(*words, "--json", plain).exit_code == 0
+    done = run(*words, "--calibrate", "--json", scaled, "--html", tmp_path / "r.html")
+    assert done.exit_code == 0, done.output
+    assert "prototypical+T" in done.stdout
+    a, b = load_report(plain).results[0], load_report(scaled).results[0]
+    assert (a.accuracies, a.calibrated, b.calibrated) == (b.accuracies, False, True)
+    assert b.metrics["ece"].mean < a.metrics["ece"].mean / 2
+    assert "prototypical+T" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    again = run(*words, "--html", tmp_path / "r.html")
+    assert again.exit_code == 2
+    assert "pass --force" in again.stderr
 
 
 def test_episodes_can_be_saved_and_run_again(run, tmp_path):

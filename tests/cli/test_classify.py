@@ -53,6 +53,22 @@ def test_fit_then_classify_without_the_examples(photos: Path, tmp_path: Path) ->
     assert run("fit", "--classes", "a,b", "--encoder", "toy", "--out", tmp_path / "m", "--force").exit_code == 0
 
 
+def test_probabilities_can_be_calibrated(photos: Path, tmp_path: Path) -> None:
+    task = ["--support", colour_folders(tmp_path / "support"), "--encoder", "toy", "-s", "prototypical"]
+    task += ["-o", "temperature=0.01"]
+    found = []
+    for words in (["classify", photos, *task], ["classify", photos, *task, "--calibrate"]):
+        done = run(*words, "--json")
+        assert done.exit_code == 0, done.output
+        found.append([json.loads(line) for line in done.stdout.splitlines()])
+    assert [row["label"] for row in found[0]] == [row["label"] for row in found[1]]
+    assert all(row["probability"] < 0.4 for row in found[0])  # three classes, and hardly any temperature
+    assert all(row["probability"] > 0.7 for row in found[1])
+    assert run("fit", *task, "--calibrate", "--out", tmp_path / "m").exit_code == 0
+    done = run("classify", photos, "--model", tmp_path / "m", "--json")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == found[1]
+
+
 def test_templates_and_files(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "c.txt").write_text("red\nblue\n")
     task = ["--classes-file", tmp_path / "c.txt", "--template", "a {} thing", "--template", "{}", "--encoder", "toy"]

@@ -17,7 +17,7 @@ from fewshot.datasets.cifar_fs import CifarAwa2, CifarFs, read_cifar_fs
 from fewshot.datasets.class_lists import Cub, MiniImageNet, TieredImageNet, read_class_list
 from fewshot.datasets.grocery import GroceryFruit, read_grocery
 from fewshot.datasets.index import Index, read_index
-from fewshot.datasets.omniglot import Omniglot, OmniglotChallenge, read_challenge
+from fewshot.datasets.omniglot import Omniglot, OmniglotBackground, OmniglotChallenge, read_challenge
 from fewshot.drawing import fixed_episodes
 from fewshot.episodes import EpisodeSpec
 from fewshot.errors import DataError, FormatError
@@ -35,6 +35,16 @@ def test_omniglot_has_the_vinyals_splits(shared_data):
     only = of_splits(items, (EpisodeSpec(split="test"), EpisodeSpec(split="test", shot=1)))
     assert set(only.splits) == {"test"}
     assert len(only.sources) == len(only.labels) == 1692 * 20
+
+
+def test_omniglot_background_is_none_of_the_challenge(shared_data):
+    items = OmniglotBackground().load(shared_data / "omniglot")
+    assert len(items.sources) == 19_280
+    assert len(items.classes) == 964
+    assert len({label.split("/")[0] for label in items.labels}) == 30
+    assert not set(items.sources) & set(OmniglotChallenge().load(shared_data / "omniglot").sources)
+    with pytest.raises(DataError, match="needs a path"):
+        OmniglotBackground().load()
 
 
 def test_omniglot_challenge_has_20_runs_of_one_alphabet_each(shared_data):

@@ -6,7 +6,7 @@ import torch
 from easyfsl_peer import easyfsl_scores
 from fewshot import fit
 from fewshot.testing import toy_queries, toy_task
-from fewshot_plugins.bd_cspn import BdCspn
+from fewshot_plugins.bd_cspn import SHARPNESS, BdCspn
 from rectified import cosine, rectified
 
 INPUTS = ("support", "unlabeled")
@@ -16,7 +16,7 @@ INPUTS = ("support", "unlabeled")
 def test_logits_are_cosines_to_the_rectified_prototypes(shifted: bool) -> None:
     task = toy_task(INPUTS, shots=3, ragged=True, noise=1.0)
     query, _ = toy_queries(task)
-    prototypes, xi = rectified(task, 10.0, shifted)
+    prototypes, xi = rectified(task, SHARPNESS, shifted)
     wanted = torch.tensor([[20 * cosine(z + xi, p) * float((z + xi).norm()) for p in prototypes] for z in query])
     logits = fit(BdCspn(shifted=shifted), task).logits(query)
     torch.testing.assert_close(logits, wanted.double())

@@ -24,7 +24,7 @@ def test_equals_the_literal_convex_combination(top):
     labels = task.labels.clone()
     labels[[1, 2, 8]] = -1
     task = replace(task, labels=labels)
-    got = fit(ConSE(top=top, c=4.0, scale=2.0, gamma=0.0, steps=500), task).logits(query)
+    got = fit(ConSE(top=top, c=4.0, scale=2.0, gamma=0.0, tolerance=1e-11), task).logits(query)
     keep = labels >= 0
     model = LogisticRegression(C=4.0, tol=1e-10, max_iter=20_000)
     model.fit(task.support[keep].numpy(), labels[keep].numpy())

@@ -39,7 +39,7 @@ def test_equals_the_literal_product(floor):
     labels = task.labels.clone()
     labels[[1, 2, 8]] = -1
     task = replace(task, labels=labels)
-    got = fit(IAP(c=4.0, floor=floor, scale=1.0, gamma=0.0, steps=500), task).logits(query)
+    got = fit(IAP(c=4.0, floor=floor, scale=1.0, gamma=0.0, tolerance=1e-11), task).logits(query)
     torch.testing.assert_close(got, literal(task, query, 4.0, floor), atol=1e-4, rtol=1e-4)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from easyfsl_peer import easyfsl_scores
 from fewshot import Task, fit
 from fewshot.testing import toy_task
+from fewshot_plugins.bd_cspn import SHARPNESS
 from fewshot_plugins.laplacian_shot import LaplacianShot
 from rectified import rectified
 
@@ -31,7 +32,7 @@ def literal(task: Task, prototypes: Tensor, count: int, pairwise: float, steps: 
 def test_assignments_follow_the_bound_updates(count: int) -> None:
     task = toy_task(INPUTS, noise=1.2, shots=2)
     head = fit(LaplacianShot(neighbours=count, steps=20), task)
-    wanted = literal(task, rectified(task, 10.0)[0], count, 0.7, 20)
+    wanted = literal(task, rectified(task, SHARPNESS)[0], count, 0.7, 20)
     torch.testing.assert_close(head.assigned.mT / 0.7, wanted)
 
 
@@ -39,7 +40,7 @@ def test_unlabelled_items_get_their_own_assignment_from_the_head() -> None:
     """An item that is asked about again is no neighbour of its own, so the head repeats its last bound update."""
     task = toy_task(INPUTS, noise=1.2, shots=2)
     strategy = LaplacianShot(steps=300)
-    wanted = literal(task, rectified(task, 10.0)[0], 3, 0.7, 300)
+    wanted = literal(task, rectified(task, SHARPNESS)[0], 3, 0.7, 300)
     torch.testing.assert_close(fit(strategy, task).logits(task.unlabeled).softmax(-1), wanted, atol=1e-6, rtol=1e-5)
 
 
@@ -48,7 +49,7 @@ def test_the_same_when_asked_one_by_one() -> None:
     task = toy_task(INPUTS, noise=1.2, shots=2)
     head = fit(LaplacianShot(steps=300), task)
     alone = torch.cat([head.logits(z.unsqueeze(0)) for z in task.unlabeled]).softmax(-1)
-    wanted = literal(task, rectified(task, 10.0)[0], 3, 0.7, 300)
+    wanted = literal(task, rectified(task, SHARPNESS)[0], 3, 0.7, 300)
     torch.testing.assert_close(alone, wanted, atol=1e-6, rtol=1e-5)
 
 
@@ -73,5 +74,5 @@ def test_head_gives_logits_not_probabilities() -> None:
 def test_without_neighbours_it_is_the_distance_to_rectified_prototypes() -> None:
     task = toy_task(INPUTS, noise=1.2)
     plain = fit(LaplacianShot(pairwise=0.0), task).logits(task.unlabeled).softmax(-1)
-    distances = torch.cdist(task.unlabeled, rectified(task, 10.0)[0]).square()
+    distances = torch.cdist(task.unlabeled, rectified(task, SHARPNESS)[0]).square()
     torch.testing.assert_close(plain, (-distances).softmax(-1))

@@ -1,0 +1,113 @@
+"""fewshot index verify | repair | compact | export | import | watch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from fewshot.build import Counts
+
+INDEX = click.argument("index", metavar="INDEX")
+JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+DTYPE = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Numbers of a new index; float16 takes half the space.",
+)
+
+
+@click.command()
+@INDEX
+@JSON_FLAG
+def verify(index: str, as_json: bool) -> None:
+    """Check an index for damage; exit code 1 if there is any."""
+    from fewshot.upkeep import verify as look
+
+    problems = look(index)
+    if as_json:
+        click.echo(json.dumps({"index": index, "problems": problems}))
+    else:
+        click.echo("\n".join(problems) or f"{index} is whole")
+        if problems:
+            click.echo(f"mend it with: fewshot index repair {index}", err=True)
+    click.get_current_context().exit(1 if problems else 0)
+
+
+@click.command()
+@INDEX
+def repair(index: str) -> None:
+    """Mend a damaged index: what is lost is forgotten, and embedded again by the next build."""
+    from fewshot.upkeep import repair as mend
+
+    click.echo("\n".join(mend(index)) or f"{index} is whole; nothing was changed")
+
+
+@click.command()
+@INDEX
+def compact(index: str) -> None:
+    """Drop the embeddings of removed pictures and give back their space."""
+    from fewshot.build import refresh_index
+    from fewshot.store import Store
+    from fewshot.upkeep import compact as shrink
+
+    with Store.open(index, write=True) as store:
+        freed = shrink(store)
+        refresh_index(store)
+    click.echo(f"{freed} bytes freed in {index}")
+
+
+@click.command()
+@INDEX
+@click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+def export(index: str, target: Path, force: bool) -> None:
+    """Write paths, labels and embeddings to FILE: .npz or .parquet."""
+    from fewshot.exchange import export as write
+    from fewshot.store import Store
+
+    with Store.open(index) as store:
+        count = write(store, target, overwrite=force)
+    click.echo(f"{count} pictures written to {target}")
+
+
+@click.command(name="import")
+@click.argument("source", metavar="FILE|DIR", type=click.Path(path_type=Path))
+@click.option("--out", required=True, metavar="INDEX", help="Folder of the new index.")
+@click.option("--encoder", default="", help="Encoder that made the embeddings; needed to search by text or picture.")
+@DTYPE
+def import_(source: Path, out: str, encoder: str, dtype: str) -> None:
+    """Make an index from exported embeddings, or from a folder that clip-retrieval wrote."""
+    from fewshot.encoders import load_encoder
+    from fewshot.exchange import import_into
+
+    fingerprint = load_encoder(encoder, "cpu").fingerprint if encoder else ""
+    count = import_into(source, out, encoder=encoder, fingerprint=fingerprint, dtype=dtype)
+    click.echo(f"{count} pictures imported into {out}")
+
+
+@click.command()
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="INDEX", help="Folder of the index, made if it is not there.")
+@click.option("--encoder", help="Encoder, e.g. lite or clip:ViT-B-32/openai.  [default: the index's, or lite]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--interval", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between looks.")
+def watch(folders: tuple[str, ...], out: str, encoder: str | None, device: str, interval: float) -> None:
+    """Keep an index current with folders until interrupted by Ctrl-C."""
+    from fewshot.watch import watch as follow
+
+    def tell(what: Counts | str) -> None:
+        click.echo(f"{out}: {what}", err=isinstance(what, str))
+
+    try:
+        follow(folders, out, encoder=encoder, device=device, interval=interval, tell=tell)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; {out} is as of the last look", err=True)
+
+
+COMMANDS = (verify, repair, compact, export, import_, watch)

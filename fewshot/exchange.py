@@ -1,0 +1,202 @@
+"""Carry embeddings out of a store and into one: npz, parquet, and the folders that clip-retrieval writes.
+
+::
+
+    FILE.npz        embeddings [n, D], paths [n], labels [n] ("" for none), encoder, fingerprint
+    FILE.parquet    columns path, label, embedding (list of D float32); encoder and fingerprint in the metadata
+    DIR             clip-retrieval: img_emb/img_emb_*.npy beside metadata/metadata_*.parquet (column image_path)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot.build import refresh_index
+from fewshot.errors import DataError, InvalidOption, MissingInput
+from fewshot.modelfile import replacing
+from fewshot.store import Store
+
+BLOCK = 65536  # rows at a time
+FOREIGN = "imported"  # the encoder's name when nothing says which it was
+INSERT = """
+INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
+VALUES (?1, 0, 0, ?2, ?3, 'ok', '', (SELECT row FROM contents WHERE digest = ?3))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Embeddings with the names of their pictures, some rows of a whole."""
+
+    embeddings: NDArray[np.float32]  # [n, D]
+    paths: list[str]
+    labels: list[str | None]
+
+
+def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
+    """Write every picture's path, label and embedding to `target`, .npz or .parquet, and return how many.
+
+    Raises
+    ------
+    InvalidOption
+        for another suffix.
+    OutputExists, OutputError
+        when `target` is there and `overwrite` is false, or cannot be written.
+    MissingInput
+        for parquet without pyarrow.
+    """
+    file = Path(target)
+    entries = store.entries()
+    rows = store.embeddings(verify=True)
+    order = np.array([entry.row for entry in entries], np.int64)
+    if file.suffix == ".npz":
+        whole = np.asarray(rows[order], np.float32)
+        paths = np.array([entry.path for entry in entries], np.str_)
+        labels = np.array([entry.label or "" for entry in entries], np.str_)
+        with replacing(file, overwrite) as temporary, open(temporary, "wb") as out:
+            made = {"encoder": np.array(store.encoder), "fingerprint": np.array(store.fingerprint)}
+            np.savez(out, embeddings=whole, paths=paths, labels=labels, **made)
+    elif file.suffix == ".parquet":
+        arrow, parquet = _arrow()
+        vector = arrow.list_(arrow.float32(), store.dim)
+        schema = arrow.schema([("path", arrow.string()), ("label", arrow.string()), ("embedding", vector)])
+        schema = schema.with_metadata({"encoder": store.encoder, "fingerprint": store.fingerprint})
+        with replacing(file, overwrite) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+            for start in range(0, len(entries), BLOCK):
+                part = entries[start : start + BLOCK]
+                flat = np.asarray(rows[order[start : start + BLOCK]], np.float32).reshape(-1)
+                columns = [arrow.array([e.path for e in part]), arrow.array([e.label for e in part], arrow.string())]
+                columns.append(arrow.FixedSizeListArray.from_arrays(arrow.array(flat), store.dim))
+                writer.write_table(arrow.table(columns, schema=schema))
+    else:
+        raise InvalidOption(f"cannot export to {str(file)!r}; give a name that ends in .npz or .parquet")
+    return len(entries)
+
+
+def import_into(
+    source: str | Path, out: str | Path, *, encoder: str = "", fingerprint: str = "", dtype: str = "float32"
+) -> int:
+    """Make the store `out` from exported embeddings or a folder of clip-retrieval, and return how many pictures.
+
+    `encoder` names the encoder that made them where the source does not say; `fingerprint` is that encoder's. Rows are
+    scaled to length 1. The pictures themselves are not looked at, so an update embeds those it finds anew.
+
+    Raises
+    ------
+    DataError
+        when the source cannot be read, or its parts do not fit each other.
+    OutputExists, OutputError
+        as `Store.create` does.
+    """
+    file = Path(source)
+    made, tables = _read(file)
+    first = next(tables, None)
+    if first is None or not len(first.paths):
+        raise DataError(f"{file} holds no embeddings")
+    name = encoder or made.get("encoder", "") or FOREIGN
+    known = fingerprint or (made.get("fingerprint", "") if not encoder or encoder == made.get("encoder") else "")
+    dim = first.embeddings.shape[1]
+    count = 0
+    with Store.create(out, encoder=name, fingerprint=known or f"{FOREIGN}-{dim}", dim=dim, dtype=dtype) as store:
+        for table in chain([first], tables):
+            count += _add(store, table, file)
+        refresh_index(store)
+    return count
+
+
+def _add(store: Store, table: Table, file: Path) -> int:
+    x = np.asarray(table.embeddings, np.float32)
+    if x.ndim != 2 or x.shape[1] != store.dim:
+        raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
+    if not len(x) == len(table.paths) == len(table.labels):
+        raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths")
+    if not np.isfinite(x).all():
+        raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
+    fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in store}
+    paths = [os.path.abspath(path) for path in table.paths]
+    with store.writing() as database:
+        store.append(list(fresh), x[list(fresh.values())])
+        database.executemany(INSERT, zip(paths, [label or None for label in table.labels], digests, strict=True))
+    return len(paths)
+
+
+def _read(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
+    if file.is_dir():
+        return {}, _read_clip_retrieval(file)
+    if file.suffix == ".npz":
+        return _read_npz(file)
+    if file.suffix == ".parquet":
+        return _read_parquet(file)
+    raise DataError(f"cannot import {str(file)!r}; give an .npz, a .parquet, or a folder that clip-retrieval wrote")
+
+
+def _read_npz(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            table = Table(found["embeddings"], found["paths"].tolist(), found["labels"].tolist())
+            return {key: str(found[key]) for key in ("encoder", "fingerprint") if key in found}, iter([table])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+
+
+def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
+    arrow, parquet = _arrow()
+    try:
+        opened = parquet.ParquetFile(file)
+        noted = {key.decode(): value.decode() for key, value in (opened.schema_arrow.metadata or {}).items()}
+        opened.schema_arrow.field("embedding"), opened.schema_arrow.field("path")
+    except (OSError, KeyError, arrow.ArrowException) as error:
+        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+    return noted, (_table(batch) for batch in opened.iter_batches(BLOCK))
+
+
+def _table(batch: Any) -> Table:
+    paths = batch.column("path").to_pylist()
+    labels = batch.column("label").to_pylist() if "label" in batch.schema.names else [None] * len(paths)
+    flat = batch.column("embedding").flatten().to_numpy(zero_copy_only=False)
+    return Table(flat.reshape(len(paths), -1) if paths else flat.reshape(0, 1), paths, labels)
+
+
+def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
+    _, parquet = _arrow()
+    arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=_number)
+    if not arrays:
+        raise DataError(f"{folder} holds no img_emb/img_emb_*.npy; give a folder that clip-retrieval wrote")
+    for array in arrays:
+        notes = folder / "metadata" / f"metadata_{array.stem.rsplit('_', 1)[1]}.parquet"
+        try:
+            embeddings = np.load(array, mmap_mode="r", allow_pickle=False)
+            paths = parquet.read_table(notes, columns=["image_path"]).column("image_path").to_pylist()
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"cannot read {array.name} and its {notes}: {' '.join(str(error).split())}") from error
+        if len(paths) != len(embeddings):
+            raise DataError(f"{array} holds {len(embeddings)} embeddings but {notes} {len(paths)} paths")
+        for start in range(0, len(paths), BLOCK):
+            part = paths[start : start + BLOCK]
+            yield Table(np.asarray(embeddings[start : start + BLOCK], np.float32), part, [None] * len(part))
+
+
+def _number(file: Path) -> tuple[int, str]:
+    tail = file.stem.rsplit("_", 1)[1]
+    return (int(tail) if tail.isdigit() else -1), tail
+
+
+def _arrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise MissingInput("parquet needs pyarrow; run: pip install 'fewshot[parquet]'") from error
+    return pyarrow, parquet

@@ -1,0 +1,92 @@
+"""Measure the recall of an index against the full comparison, and find the least effort that reaches the one wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fewshot.scan import Rows, Scores, as_float32, scan
+
+if TYPE_CHECKING:
+    from fewshot.index import Index
+    from fewshot.index_file import Facts
+
+QUERIES = 200  # stored rows that are looked up
+DIFFERENCES = 100  # of two stored rows, which lie as far off them as the weights of a class do
+SEED = 0
+MANY = 1000  # the second number of neighbours that an effort is found for, unless there are too few rows
+LEAST_ROWS = 20  # too few to measure anything
+SPREADS = (4, 8, 16, 32, 64)  # of which the first is taken that lets most queries end at once
+AT_ONCE = 0.95
+
+
+def tuned(index: Index, recall: float) -> Facts:
+    """Return the facts of a new index with the efforts to make, the spread, and the recall@10 then measured.
+
+    Queries are rows of the store itself, which do not count as their own neighbours, and differences of two rows.
+    The recall told is the mean over all of them; both kinds must reach the recall wanted.
+    """
+    live = np.flatnonzero(index.alive)
+    if len(live) < LEAST_ROWS:
+        return index.facts
+    queries, own = _queries(index, live)
+    graded = index.most_effort > 1
+    counts = [10, MANY] if graded and len(live) >= 20 * MANY else [10]
+    truth = _without(scan(queries, index.rows, max(counts) + 1, index.alive)[1], own)  # [q, most]
+    efforts, measured = [], 0.0
+    for k in counts:
+        effort, reached = _least(index, queries, own, truth[:, :k], recall)
+        efforts.append((k, effort))
+        measured = measured or reached
+    spread = next((s for s in SPREADS if index.sure(queries, 10, efforts[0][1], s) >= AT_ONCE), SPREADS[-1])
+    return dataclasses.replace(
+        index.facts,
+        spread=spread,
+        efforts=tuple(efforts) if graded else (),
+        recall=round(measured, 5),
+        sample=len(queries),
+    )
+
+
+def effort_for(efforts: tuple[tuple[int, int], ...], k: int) -> int:
+    """Return the effort for the k nearest, between and beyond those that were measured."""
+    if not efforts:
+        return 1
+    measured, effort = zip(*efforts, strict=True)
+    between = np.exp2(np.interp(np.log2(k), np.log2(measured), np.log2(effort)))
+    return int(np.ceil(between * max(k / measured[-1], 1)))
+
+
+def recall_of(found: Rows, truth: Rows) -> Scores:
+    """Share of the true neighbours that were found, for each query.  [Q, k], [Q, k] -> [Q]"""
+    hits = [np.isin(right[right >= 0], got).mean() for got, right in zip(found, truth, strict=True)]
+    return np.array(hits, np.float32)
+
+
+def _queries(index: Index, live: Rows) -> tuple[Scores, Rows]:
+    """Draw queries [q, D], and tell which row each one is [q], -1 for differences."""
+    random = np.random.default_rng(SEED)
+    own = np.sort(random.choice(live, min(QUERIES, len(live)), replace=False))
+    rows = as_float32(index.rows[own])
+    first = random.integers(len(own), size=min(DIFFERENCES, len(own)))
+    second = (first + random.integers(1, len(own), size=len(first))) % len(own)  # another one
+    return np.concatenate([rows, rows[first] - rows[second]]), np.concatenate([own, np.full(len(first), -1)])
+
+
+def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float) -> tuple[int, float]:
+    """Double the effort until both kinds of query reach the recall wanted; return it with the recall of all."""
+    effort, k = 1, truth.shape[1]
+    while True:
+        found = _without(index.approximate(queries, k + 1, effort), own)[:, :k]
+        each = recall_of(found, truth)  # [q]
+        if effort >= index.most_effort or min(each[own >= 0].mean(), each[own < 0].mean()) >= wanted:
+            return effort, float(each.mean())
+        effort = min(2 * effort, index.most_effort)
+
+
+def _without(found: Rows, own: Rows) -> Rows:
+    """Take each query's own row out.  [Q, k + 1], [Q] -> [Q, k]"""
+    last = np.where(found == own[:, None], np.iinfo(np.int64).max, np.arange(found.shape[1]))  # own row goes to the end
+    return np.take_along_axis(found, np.argsort(last, axis=1, kind="stable"), 1)[:, :-1]

@@ -1,0 +1,187 @@
+"""Embed on a Ray cluster: workers write shards beside the store, which are merged into it one by one.
+
+The pictures, and the folder of the index, must be reachable under the same paths on every machine. A shard is complete
+or not there; its name is a hash of the files it holds, so that a worker which takes over from a lost one writes the
+same. Shards that a stopped run left behind are merged by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewshot.build import INSERT, Counts
+from fewshot.errors import DataError, FingerprintMismatch, MissingInput
+from fewshot.progress import Progress
+from fewshot.store import Store
+
+if TYPE_CHECKING:
+    from fewshot.encoders import Encoder
+
+PAGE = 100_000  # files handed to the cluster at a time
+SHARD = 256  # files a shard
+SHARDS = "shards"  # folder in the store's
+# without those that shards of a stopped run have brought meanwhile
+NEXT_PAGE = """
+SELECT number, path FROM todo WHERE number > ? AND NOT EXISTS (SELECT 1 FROM files WHERE files.path = todo.path
+    AND files.digest != '' AND files.size = todo.size AND files.mtime_ns = todo.mtime_ns)
+ORDER BY number LIMIT ?
+"""
+FOUND = "SELECT size, mtime_ns, label FROM seen WHERE path = ?"
+
+
+class RayEngine:
+    """Embeds what an update has to do, as a `fewshot.build.Engine`, on the cluster at `address` or a new local one."""
+
+    def __init__(self, address: str | None = None, *, device: str = "auto", workers: int | None = None) -> None:
+        self.address = address
+        self.device = device
+        self.workers = workers
+
+    def __call__(self, store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
+        """Embed the files listed in the table `todo`, committing each shard.
+
+        Raises
+        ------
+        MissingInput
+            when Ray is not installed.
+        DataError
+            when no cluster answers at the address, or it cannot do the work.
+        """
+        folder = (store.path / SHARDS).absolute()
+        folder.mkdir(exist_ok=True)
+        for file in sorted(folder.glob("*.npz")):
+            _merge(store, file, counts)
+        ray = _connect(self.address)
+        gpus = ray.cluster_resources().get("GPU", 0) if self.device in ("auto", "cuda") else 0
+        workers = self.workers or max(int(gpus or ray.cluster_resources().get("CPU", 1)), 1)
+        made = {"name": encoder.name, "fingerprint": encoder.fingerprint, "folder": str(folder), "batch": batch}
+        made["device"] = "cuda" if gpus else "cpu"
+        with Progress(total, f"{workers} Ray workers", show=total is not None) as meter:
+            for paths in _pages(store):
+                blocks = max(len(paths) // SHARD, 1)
+                data = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
+                shards = data.map_batches(
+                    Worker,
+                    fn_constructor_kwargs=made,
+                    batch_size=SHARD,
+                    concurrency=min(workers, blocks),
+                    num_gpus=1 if gpus else 0,
+                )
+                for row in _rows(shards):
+                    meter.advance(*_merge(store, folder / row["shard"], counts))
+
+
+class Worker:
+    """Lives on a machine of the cluster with an encoder of its own, and turns files into shards."""
+
+    def __init__(self, name: str, fingerprint: str, folder: str, batch: int | None, device: str) -> None:
+        from fewshot.encoders import load_encoder
+
+        self.encoder = load_encoder(name, device)
+        if self.encoder.fingerprint != fingerprint:
+            here = f"{name} is {self.encoder.fingerprint} on {os.uname().nodename}"
+            raise FingerprintMismatch(f"{here}, but {fingerprint} where the build was started; use the same versions")
+        self.folder = Path(folder)
+        self.batch = batch
+
+    def __call__(self, files: dict[str, NDArray[np.str_]]) -> dict[str, NDArray[np.str_]]:
+        """Embed the files {"path": [n]} and return the name of the one shard that holds them {"shard": [1]}."""
+        paths = [str(path) for path in files["path"]]
+        name = hashlib.blake2b("\0".join(paths).encode(), digest_size=16).hexdigest() + ".npz"
+        if not (self.folder / name).is_file():
+            _write(self.folder / name, self.encoder, paths, self.batch)
+        return {"shard": np.array([name])}
+
+
+def _write(target: Path, encoder: Encoder, paths: list[str], batch: int | None) -> None:
+    from fewshot.arrays import to_numpy
+    from fewshot.embedding import stream
+
+    vectors, digests, listed = [np.zeros((0, encoder.dim), np.float32)], [], []
+    known: set[str] = set()
+    for part in stream(encoder, paths, batch=batch, known=known):
+        vectors.append(to_numpy(part.embeddings))
+        digests += part.digests
+        known.update(part.digests)
+        listed += [(paths[at], digest, "") for at, digest in zip(part.kept, part.digests, strict=True)]
+        listed += [(paths[at], digest, "") for at, digest in part.known]
+        listed += [(paths[skip.position], skip.digest, skip.reason) for skip in part.skipped]
+    temporary = target.with_suffix(f".{os.uname().nodename}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        np.savez(file, vectors=np.concatenate(vectors), digests=np.array(digests, "U32"), files=json.dumps(listed))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(target)
+
+
+def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
+    """Add a shard to the store in one transaction and delete it; return embedded, skipped and known files.
+
+    A shard that is damaged, or was made by another encoder, is deleted unread: its files stay to be done.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            vectors, digests = found["vectors"], found["digests"].tolist()
+            listed = json.loads(str(found["files"]))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        file.unlink(missing_ok=True)
+        return 0, 0, 0
+    fresh = [at for at, digest in enumerate(digests) if digest not in store]
+    rows, skipped = [], 0
+    for path, digest, reason in listed:
+        place = store.database.execute(FOUND, (path,)).fetchone()
+        if place is not None:  # else the file has gone since
+            rows.append((path, *place, digest, "skipped" if reason else "ok", reason))
+            skipped += bool(reason)
+    if len(vectors) and vectors.shape[1] == store.dim:
+        with store.writing() as database:
+            store.append([digests[at] for at in fresh], vectors[fresh])
+            database.executemany(INSERT, rows)
+    file.unlink(missing_ok=True)
+    known = len(rows) - skipped - len(fresh)
+    counts.embedded += len(fresh)
+    counts.copies += known
+    return len(fresh), skipped, known
+
+
+def _pages(store: Store) -> Iterator[list[str]]:
+    """Yield the paths to do, so many at a time that a list of them is no burden."""
+    last = 0
+    while page := store.database.execute(NEXT_PAGE, (last, PAGE)).fetchall():
+        last = page[-1][0]
+        yield [path for _, path in page]
+
+
+def _connect(address: str | None) -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingInput("engine 'ray' needs Ray; run: pip install 'fewshot[ray]'") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            what = " ".join(str(error).split())
+            raise DataError(f"no Ray cluster answers at {address or 'this machine'}: {what}"[:300]) from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    return ray
+
+
+def _rows(shards: Any) -> Iterator[dict[str, str]]:
+    from ray.exceptions import RayError
+
+    try:
+        yield from shards.iter_rows()
+    except RayError as error:
+        what = " ".join(str(error).split())
+        raise DataError(f"the Ray cluster could not do the work: {what}; what was merged is kept"[:400]) from error

@@ -1,0 +1,85 @@
+"""Write the database of a store anew with whatever rows can still be read from a damaged one."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from fewshot.database import DATABASE, SEALED, acquire, connect, define, seal, transaction
+from fewshot.errors import FormatError
+from fewshot.vectors import sync_folder
+
+NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
+Row = tuple[object, ...]
+
+
+def salvage(folder: Path) -> int:
+    """Replace a damaged database, in one step, by one with the rows that are whole; return how many there are.
+
+    Rows that lie beyond a damaged page are lost. What refers to them is for `repair` to forget.
+
+    Raises
+    ------
+    FormatError
+        when not even the encoder's name can be read.
+    StoreLocked
+        when another process is writing.
+    """
+    lock = acquire(folder)
+    try:
+        tables = _read_all(folder)
+        meta = {str(key): value for key, value in tables["meta"]}
+        if not meta.keys() >= NEEDED:
+            raise FormatError(f"{folder / DATABASE} is damaged beyond repair; build the index again")
+        _write_all(folder, meta, tables)
+    finally:
+        lock.release()
+    return sum(len(rows) for rows in tables.values())
+
+
+def _read_all(folder: Path) -> dict[str, list[Row]]:
+    try:
+        with closing(connect(folder, write=False)) as database:
+            return {table: _rows(database, table, columns) for table, columns in SEALED.items()}
+    except sqlite3.DatabaseError as error:
+        what = " ".join(str(error).split())
+        raise FormatError(f"{folder / DATABASE} is damaged beyond repair: {what}; build the index again") from error
+
+
+def _rows(database: sqlite3.Connection, table: str, columns: str) -> list[Row]:
+    """Read a table from its front, and from its back if something in between cannot be read."""
+    found: dict[object, Row] = {}
+    key = columns.partition(",")[0]
+    for order in ("ASC", "DESC"):
+        try:
+            for *values, kept in database.execute(f"SELECT {columns}, seal FROM {table} ORDER BY {key} {order}"):
+                if seal(*values) == kept:
+                    found[values[0]] = tuple(values)
+            break
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            continue
+    return list(found.values())
+
+
+def _write_all(folder: Path, meta: dict[str, object], tables: dict[str, list[Row]]) -> None:
+    fresh = folder / f"{DATABASE}.new"
+    fresh.mkdir(exist_ok=True)
+    for left in fresh.iterdir():
+        left.unlink()
+    with closing(connect(fresh, write=True)) as database:
+        define(database, meta)
+        with transaction(database):
+            for table in ("contents", "chunks", "files"):
+                marks = ", ".join("?" * (SEALED[table].count(",") + 1))
+                statement = f"INSERT OR IGNORE INTO {table} ({SEALED[table]}) VALUES ({marks})"
+                database.executemany(statement, tables[table])
+        database.execute("PRAGMA journal_mode = DELETE")  # everything into the one file that is moved
+    for tail in ("-wal", "-shm"):
+        (folder / (DATABASE + tail)).unlink(missing_ok=True)
+    os.replace(fresh / DATABASE, folder / DATABASE)
+    sync_folder(folder)
+    fresh.rmdir()
+    with closing(connect(folder, write=True)) as database:
+        database.execute("PRAGMA journal_mode = WAL")

@@ -1,0 +1,121 @@
+"""Exact inner products with the rows of a store, through FAISS. No other file imports faiss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]  # rows of a store: float32, or float16
+Scores = NDArray[np.float32]
+Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+BLOCK = 65536  # rows handled at a time, so that a memory-mapped array is never copied whole
+FEW_QUERIES = 8
+DENSE = 0.5  # share of rows from which passing over the others is cheaper than copying the wanted ones together
+
+
+def scan(queries: Scores, rows: Floats, k: int, only: Mask | None = None) -> tuple[Scores, Rows]:
+    """Compare every query with every row, or those of `only` [N].  [Q, D], [N, D] -> scores, rows [Q, k], best first
+
+    Where there are fewer than k, scores are -inf and rows -1.
+    """
+    best = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+    if only is not None and only.mean() < DENSE:
+        wanted = np.flatnonzero(only)
+        for start in range(0, len(wanted), BLOCK):
+            part = wanted[start : start + BLOCK]
+            scores, places = _block(queries, as_float32(rows[part]), k, None)
+            best = _merge(*best, scores, np.where(places >= 0, part[places], -1))
+        return best
+    for start in range(0, len(rows), 8 * BLOCK):
+        here = slice(start, start + 8 * BLOCK)
+        scores, places = _block(queries, as_float32(rows[here]), k, None if only is None else only[here])
+        best = _merge(*best, scores, np.where(places >= 0, places + start, -1))
+    return best
+
+
+def scan_above(queries: Scores, rows: Floats, least: float, only: Mask | None = None) -> list[tuple[Scores, Rows]]:
+    """Find every row, or row of `only` [N], that scores `least` or more.  [Q, D], [N, D] -> Q pairs, best first"""
+    found: list[list[tuple[Scores, Rows]]] = [[(np.zeros(0, np.float32), np.zeros(0, np.int64))] for _ in queries]
+    width = BLOCK // 8
+    for start in range(0, len(rows) if len(queries) else 0, width):
+        scores = queries @ as_float32(rows[start : start + width]).T  # [Q, n]
+        kept = scores >= least if only is None else (scores >= least) & only[start : start + width]
+        for pair, score, keep in zip(found, scores, kept, strict=True):
+            if keep.any():
+                pair.append((score[keep], np.flatnonzero(keep) + start))
+    return [by_score(*(np.concatenate(part) for part in zip(*pair, strict=True))) for pair in found]
+
+
+def by_score(scores: Scores, ids: Rows) -> tuple[Scores, Rows]:
+    """Sort one query's rows, best first.  [n], [n] -> the same"""
+    order = np.argsort(-scores, kind="stable")
+    return scores[order], ids[order]
+
+
+def inner_products(queries: Scores, rows: Floats, which: Rows) -> Scores:
+    """Score chosen rows for each query; -inf where `which` is -1.  [Q, D], [N, D], [Q, n] -> [Q, n]"""
+    out = np.empty(which.shape, np.float32)
+    if rows.dtype == np.float32 and rows.flags.c_contiguous:
+        faiss, which = load_faiss(), np.ascontiguousarray(which)
+        pointers = (faiss.swig_ptr(a) for a in (out, queries, rows, which))
+        with few_threads(len(queries)):
+            faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *which.shape)
+        return out
+    for i, query in enumerate(queries):
+        out[i] = as_float32(rows[which[i]]) @ query
+    return np.where(which >= 0, out, -np.inf).astype(np.float32)
+
+
+def as_float32(rows: Floats) -> Scores:
+    """Return contiguous float32 rows, the same memory where they are that already."""
+    return np.ascontiguousarray(rows, np.float32)
+
+
+@contextmanager
+def few_threads(queries: int) -> Iterator[None]:
+    """Let FAISS use one thread for few queries: more only wait for each other, for long on a busy machine."""
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1 if queries < FEW_QUERIES else before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
+def load_faiss() -> ModuleType:
+    """Import faiss, after torch."""
+    import faiss
+    import torch  # noqa: F401 - faiss must come second: with both loaded the other way round, OpenMP may crash
+
+    module: ModuleType = faiss
+    return module
+
+
+def _block(queries: Scores, rows: Scores, k: int, only: Mask | None) -> tuple[Scores, Rows]:
+    faiss = load_faiss()
+    k = min(k, len(rows))
+    scores, places = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    x, y, s, p = (faiss.swig_ptr(a) for a in (queries, rows, scores, places))
+    sel = None if only is None else selector(only)
+    faiss.knn_inner_product(x, y, rows.shape[1], len(queries), len(rows), k, s, p, sel)
+    return np.where(places >= 0, scores, -np.inf).astype(np.float32), places
+
+
+def _merge(scores: Scores, rows: Rows, more_scores: Scores, more_rows: Rows) -> tuple[Scores, Rows]:
+    """Keep the k best of two sorted lists for each query.  [Q, k], [Q, m] -> [Q, k]"""
+    both, which = np.concatenate([scores, more_scores], 1), np.concatenate([rows, more_rows], 1)
+    order = np.argsort(-both, axis=1, kind="stable")[:, : scores.shape[1]]
+    return np.take_along_axis(both, order, 1), np.take_along_axis(which, order, 1)
+
+
+def selector(only: Mask) -> Any:
+    """Return what makes FAISS leave rows out."""
+    return load_faiss().IDSelectorBitmap(np.packbits(only, bitorder="little"))

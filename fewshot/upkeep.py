@@ -1,0 +1,204 @@
+"""Look for damage in a store, mend it, and give back the space of what was removed."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from fewshot.database import DATABASE, SEALED, connect, is_store, plain_errors, seal
+from fewshot.errors import FormatError
+from fewshot.salvage import salvage
+from fewshot.store import SUFFIX, Store
+from fewshot.vectors import VectorFile
+
+BLOCK = 65536  # rows moved at a time by a compaction
+AGAIN = "they will be embedded again by the next build"
+LIVE = "SELECT row, digest FROM contents WHERE row IN (SELECT row FROM files WHERE row >= 0) ORDER BY row"
+# files whose embedding is not there, and contents whose row no chunk covers
+ORPHANS = """
+FROM files WHERE status = 'ok' AND NOT EXISTS
+    (SELECT 1 FROM contents WHERE contents.row = files.row AND contents.digest = files.digest)
+"""
+UNCOVERED = """
+FROM contents WHERE NOT EXISTS
+    (SELECT 1 FROM chunks WHERE contents.row >= chunks.first AND contents.row < chunks.first + chunks.count)
+"""
+
+
+def verify(path: str | Path) -> list[str]:
+    """Check every byte that matters in a store and return what is wrong, one line each; nothing is changed.
+
+    Raises
+    ------
+    FormatError
+        when there is no store, or it cannot be opened at all, or is of a newer format.
+    """
+    with Store.open(path) as store, plain_errors(store.path):
+        return [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+
+
+def repair(path: str | Path) -> list[str]:
+    """Mend a store and return what was done, one line each: what is damaged is forgotten, so that it is embedded anew.
+
+    Raises
+    ------
+    FormatError
+        when the database is damaged beyond what can be read, or is of a newer format.
+    StoreLocked, OutputError
+        as `Store.open` does.
+    """
+    folder = Path(path)
+    done = []
+    if _needs_salvage(folder):
+        kept = salvage(folder)
+        done.append(f"{folder / DATABASE} was written anew with the {kept} rows that could be read")
+    with Store.open(folder, write=True) as store:
+        with store.writing() as database:
+            done += _forget_broken_rows(database)
+            done += _forget_broken_chunks(store)
+            orphans = database.execute("DELETE " + ORPHANS).rowcount
+            done += [f"{orphans} files without their embedding were forgotten; {AGAIN}"] * bool(orphans)
+        for line in _index_damage(folder):
+            Path(line.partition(" is damaged")[0]).unlink(missing_ok=True)
+            done.append(line.replace("is damaged", "was damaged and is deleted; it is a copy"))
+    return done
+
+
+def compact(store: Store) -> int:
+    """Drop the embeddings of removed pictures and return the bytes that were freed; rows are numbered anew.
+
+    The new array is complete and on disk before one transaction switches over to it. Readers that have the store open
+    are told to open it again.
+
+    Raises
+    ------
+    FormatError
+        when the array is damaged.
+    OutputError
+        when there is no room for the new array.
+    """
+    before = store.size_on_disk()
+    old = store.embeddings(verify=True)
+    number = store.generation + 1
+    target = VectorFile(store.path / f"embeddings-{number}{SUFFIX[store.dtype]}", store.dim, store.dtype)
+    with store.writing() as database:
+        live = np.array([row for row, _ in database.execute(LIVE)], np.int64)
+        if len(live) == len(old):
+            return 0
+        target.path.unlink(missing_ok=True)
+        parts = [(start, live[start : start + BLOCK]) for start in range(0, len(live), BLOCK)]
+        chunks = [(start, len(part), target.append(old[part], start)) for start, part in parts]
+        _renumber(database)
+        database.execute("DELETE FROM chunks")
+        database.executemany("INSERT INTO chunks (first, count, crc) VALUES (?, ?, ?)", chunks)
+        database.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('vectors', ?)", (target.path.name,))
+    store.vectors = target
+    store.tidy()
+    with plain_errors(store.path):
+        store.database.execute("VACUUM")
+        store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return before - store.size_on_disk()
+
+
+def _renumber(database: sqlite3.Connection) -> None:
+    """Give the contents that files refer to the rows 0, 1, 2 ... in their order, and forget the others."""
+    database.execute("CREATE TEMP TABLE moved (old INTEGER PRIMARY KEY, new INTEGER, digest TEXT)")
+    database.execute(f"INSERT INTO moved SELECT row, row_number() OVER (ORDER BY row) - 1, digest FROM ({LIVE})")
+    database.execute("DELETE FROM contents")
+    database.execute("INSERT INTO contents (row, digest) SELECT new, digest FROM moved")
+    database.execute("UPDATE files SET row = moved.new FROM moved WHERE files.row = moved.old")
+    database.execute("DROP TABLE moved")
+
+
+def _sealed(database: sqlite3.Connection, table: str) -> bool:
+    """Tell whether the rows of a table have checksums; those of format 1 have none."""
+    columns = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE name = 'seal'"
+    return bool(database.execute(columns, (table,)).fetchone()[0])
+
+
+def _broken(database: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+    if _sealed(database, table):
+        for *values, kept in database.execute(f"SELECT {SEALED[table]}, seal FROM {table}"):
+            if seal(*values) != kept:
+                yield tuple(values)
+
+
+def _database_damage(database: sqlite3.Connection) -> Iterator[str]:
+    try:
+        for (line,) in database.execute("PRAGMA integrity_check(20)"):
+            if line != "ok":
+                yield f"{DATABASE} is damaged: {' '.join(line.split())}"
+        for table in SEALED:
+            for values in _broken(database, table):
+                yield f"{DATABASE} is damaged: {table} {values[0]!r} has changed"
+        for (path,) in database.execute("SELECT path " + ORPHANS):
+            yield f"{DATABASE} is damaged: {path!r} refers to an embedding that is not there"
+        (count,) = database.execute("SELECT count(*) " + UNCOVERED).fetchone()
+        if count:
+            yield f"{DATABASE} is damaged: {count} embeddings have no checksum"
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        yield f"{DATABASE} is damaged: {' '.join(str(error).split())}"
+
+
+def _array_damage(store: Store) -> Iterator[str]:
+    with contextlib.suppress(sqlite3.DatabaseError):  # has been told
+        chunks = store.database.execute("SELECT first, count, crc FROM chunks").fetchall()
+        for first, count, _ in store.vectors.damaged(chunks):
+            yield f"{store.vectors.path} is damaged: rows {first} to {first + count - 1} have changed or are missing"
+
+
+def _index_damage(folder: Path) -> Iterator[str]:
+    """Look at the saved indexes, whose names end in their checksum."""
+    for file in sorted(folder.glob("index-*.faiss")):
+        checksum = 0
+        with file.open("rb") as content:
+            while data := content.read(1 << 22):
+                checksum = zlib.crc32(data, checksum)
+        if f"{checksum:08x}" != file.stem.rsplit("-", 1)[-1]:
+            yield f"{file} is damaged"
+
+
+def _needs_salvage(folder: Path) -> bool:
+    """Tell whether SQLite itself cannot work with the file any more."""
+    if not is_store(folder):
+        return (folder / DATABASE).is_file()
+    try:
+        with closing(connect(folder, write=False)) as database:
+            return database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",)
+    except sqlite3.DatabaseError:
+        return True
+
+
+def _forget_broken_rows(database: sqlite3.Connection) -> list[str]:
+    done = []
+    for table, key in (("files", "path"), ("contents", "row"), ("chunks", "first")):
+        broken = [(values[0],) for values in _broken(database, table)]
+        database.executemany(f"DELETE FROM {table} WHERE {key} = ?", broken)
+        done += [f"{len(broken)} damaged rows of {table} were forgotten"] * bool(broken)
+    if changed := [str(values[0]) for values in _broken(database, "meta")]:
+        raise FormatError(f"{DATABASE} is damaged: {', '.join(changed)} has changed; build the index again")
+    return done
+
+
+def _forget_broken_chunks(store: Store) -> list[str]:
+    """Forget the embeddings of damaged pieces; where others follow, the piece stays as a gap with a new checksum."""
+    database = store.database
+    chunks = database.execute("SELECT first, count, crc FROM chunks ORDER BY first").fetchall()
+    damaged = list(store.vectors.damaged(chunks))
+    for first, count, _ in damaged:
+        database.execute("DELETE FROM contents WHERE row >= ? AND row < ?", (first, first + count))
+    database.execute("DELETE " + UNCOVERED)
+    for first, count, _ in damaged:
+        checksum = store.vectors.checksum(first, count)
+        if first >= store.rows or checksum is None:
+            database.execute("DELETE FROM chunks WHERE first = ?", (first,))
+        else:
+            database.execute("UPDATE chunks SET crc = ? WHERE first = ?", (checksum, first))
+    database.execute("DELETE FROM chunks WHERE first >= ?", (store.rows,))
+    return [f"rows {first} to {first + count - 1} were damaged and forgotten; {AGAIN}" for first, count, _ in damaged]

@@ -1,0 +1,60 @@
+"""Keep an index current: look at its folders again and again, and update it when something has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fewshot.build import Counts, build_index, check_sources, update
+from fewshot.database import is_store
+from fewshot.encoders import Encoder, load_encoder
+from fewshot.errors import DataError, StoreLocked
+from fewshot.store import Store
+from fewshot.walk import walk
+
+State = frozenset[tuple[str, int, int]]
+
+
+def watch(
+    roots: Sequence[str | Path],
+    out: str | Path,
+    *,
+    encoder: str | None = None,
+    device: str = "auto",
+    interval: float = 5.0,
+    tell: Callable[[Counts | str], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Bring the index `out` up to date with `roots`, at first and whenever a file appears, changes or goes.
+
+    Looks every `interval` seconds, by path, size and time; the encoder is loaded once. `tell` gets the counts of every
+    update, and a line when an update has to wait. Runs until interrupted; between updates nothing is locked.
+
+    Raises
+    ------
+    DataError
+        when a root is missing, or there is no picture, at the start; later both are waited out.
+    """
+    check_sources(roots)
+    model: Encoder | None = None
+    if not is_store(Path(out)):
+        tell(build_index(roots, out, encoder=encoder, device=device))
+    seen: State | None = None
+    while True:
+        try:
+            now = _state(roots)
+            if now != seen:
+                with Store.open(out, write=True) as store:
+                    model = model or load_encoder(encoder or store.encoder, device)
+                    counts = update(store, roots, encoder=model)
+                if seen is None or counts.embedded or counts.copies or counts.gone:
+                    tell(counts)
+                seen = now
+        except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
+            tell(f"waiting: {error}")
+        sleep(interval)
+
+
+def _state(roots: Sequence[str | Path]) -> State:
+    return frozenset((found.path, found.size, found.mtime_ns) for root in roots for found in walk(root))

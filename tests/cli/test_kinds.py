@@ -1,0 +1,100 @@
+"""fewshot index tune, find, duplicates, and conditions of query, as a user meets them."""
+
+import json
+import shutil
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+from skimage import data
+
+from fewshot.cli import cli
+
+
+def run(*words, code=0):
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    assert result.exit_code == code, result.output + str(result.exception)
+    return result
+
+
+def error(*words):
+    """Run what must fail with one line on stderr; return it."""
+    result = run(*words, code=2)
+    assert result.stderr.startswith("error: ")
+    return result.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    root = tmp_path / "photos"
+    for name in ("red", "blue"):
+        (root / name).mkdir(parents=True)
+        for i in range(4):
+            image = Image.fromarray(data.astronaut()[i * 60 : i * 60 + 80, i * 50 : i * 50 + 90])
+            image.paste(name, (0, 0, 40 + 5 * i, 80))
+            image.save(root / name / f"{i}.png")
+    shutil.copy(root / "red" / "0.png", root / "blue" / "copy.png")
+    return root
+
+
+@pytest.fixture
+def index(photos, tmp_path):
+    out = tmp_path / "index"
+    run("index", "build", photos, "--out", out, "--encoder", "toy", "--device", "cpu")
+    return out
+
+
+def test_tune_and_info(photos, index, tmp_path):
+    assert json.loads(run("index", "info", index, "--json").stdout)["search"] == "exact"
+    tuned = run("index", "tune", index, "--kind", "sq", "--recall", 0.9)
+    assert tuned.stderr.startswith("building sq (SQ8): ")
+    assert "of memory" in tuned.stderr
+    assert tuned.stdout.startswith(f"{index}: sq (SQ8), recall@10 ")
+    assert "search:        sq (SQ8), recall@10 " in run("index", "info", index).stdout
+    again = tmp_path / "other"
+    run("index", "build", photos, "--out", again, "--encoder", "toy", "--kind", "SQfp16", "--memory", "1GB")
+    assert "SQfp16, recall@10" in run("index", "info", again).stdout
+    assert run("query", again, "red", "--top", 2).stdout == run("query", index, "red", "--top", 2).stdout
+
+
+def test_wrong_wishes(photos, index, tmp_path):
+    assert "FAISS rejects the factory string 'PQ7x'" in error("index", "tune", index, "--kind", "PQ7x")
+    assert "recall must lie between 0 and 1" in error("index", "tune", index, "--recall", 3)
+    assert "a size like 500MB" in error("index", "tune", index, "--memory", "lots")
+    assert "needs hnsw (HNSW32,SQ8)" in error("index", "tune", index, "--kind", "hnsw", "--memory", "1kB")
+    assert "search" in run("index", "info", index).stdout
+
+
+def test_query_by_path_and_score(photos, index):
+    hits = json.loads(run("query", index, "red", "--where", "path=*/copy.png", "--json").stdout)["hits"]
+    assert [hit["path"] for hit in hits] == [str(photos / "blue" / "copy.png")]
+    both = run("query", index, "red", "--where", "path=*.png", "--where", "label=red", "--json").stdout
+    scores = [hit["score"] for hit in json.loads(both)["hits"]]
+    assert len(scores) == 4
+    some = run("query", index, "red", "--where", "label=red", "--min-score", scores[1] - 1e-6, "--json").stdout
+    assert len(json.loads(some)["hits"]) == 2
+    assert "nothing found" in run("query", index, "red", "--where", f"path={photos}/green/*").stdout
+    assert "unknown key of --where 'size'" in error("query", index, "red", "--where", "size=3")
+
+
+def test_duplicates(photos, index):
+    lines = run("duplicates", index, "--threshold", 0.9999)
+    assert lines.stdout == f"1.0000  {photos}/blue/copy.png  {photos}/red/0.png\n"
+    assert "1 pairs" in lines.stderr
+    everything = run("duplicates", index, "--threshold", -1, "--json").stdout.splitlines()
+    assert len(everything) == 9 * 8 / 2
+    assert set(json.loads(everything[0])) == {"first", "second", "cosine"}
+
+
+def test_find(photos, index, tmp_path):
+    model = tmp_path / "colours.fewshot"
+    run("fit", "--support", photos, "--encoder", "toy", "-s", "ridge", "--out", model)
+    lines = run("find", index, "--model", model, "--class", "red", "--top", 3, "--json").stdout.splitlines()
+    (found,) = map(json.loads, lines)
+    assert found["class"] == "red"
+    assert len(found["pictures"]) == 3
+    scores = [picture["score"] for picture in found["pictures"]]
+    assert scores == sorted(scores, reverse=True)
+    plain = run("find", index, "--model", model, "--min-probability", 1).stdout
+    assert plain == "blue\n  nothing found\nred\n  nothing found\n"
+    assert "unknown class 'rde'" in error("find", index, "--model", model, "--class", "rde")

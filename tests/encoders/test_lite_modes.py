@@ -1,0 +1,96 @@
+"""The faster ways to run `lite` against the exact one, on real pictures; each difference is measured, not assumed."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from fewshot.embedding import embed_images, stream
+from fewshot.encoders import Encoder, lite_image, lite_openvino, load_encoder
+from fewshot.encoders.spread import SpreadEncoder
+from fewshot.encoders.toy import ToyEncoder
+from fewshot.errors import UnknownName
+from fewshot.images import open_image
+
+PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+
+
+@pytest.fixture(scope="module")
+def exact() -> Encoder:
+    return load_encoder("lite", "cpu")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=92)
+    return out.getvalue()
+
+
+def test_openvino_answers_as_torch_does() -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'fewshot[fast]'")
+    network = lite_image.load(torch.device("cpu"))
+    run = lite_openvino.compile_network(network)
+    pixels = torch.stack([lite_image.prepare(Image.fromarray(photo)) for photo in PHOTOS * 3])
+    for n in (1, 7, 12):
+        for got, want in zip(run(pixels[:n]), network(pixels[:n]), strict=True):
+            assert got.shape == want.shape
+            assert (got - want).abs().max() < 5e-5
+
+
+def test_fast_is_near_exact(exact: Encoder) -> None:
+    fast = load_encoder("lite:fast", "cpu")
+    assert fast.fingerprint != exact.fingerprint
+    big = [Image.fromarray(p).resize((p.shape[1] * 4 + 1, p.shape[0] * 4), Image.Resampling.LANCZOS) for p in PHOTOS]
+    sources = [jpeg(image) for image in [*big, *map(Image.fromarray, PHOTOS)]]
+    cosine = (embed_images(fast, sources).embeddings * embed_images(exact, sources).embeddings).sum(-1)
+    assert cosine.min() > 0.9990
+    assert cosine.mean() > 0.9997
+
+
+def test_bfloat16_is_close(exact: Encoder) -> None:
+    half = load_encoder("lite:bf16", "cpu")
+    pictures = [Image.fromarray(photo) for photo in PHOTOS]
+    x = half.encode_images(pictures)
+    assert x.dtype == torch.float32
+    assert (x * exact.encode_images(pictures)).sum(-1).min() > 0.995
+
+
+def test_variants_are_named() -> None:
+    with pytest.raises(UnknownName, match=r"Did you mean 'fast'"):
+        load_encoder("lite:fst", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(0, (1600, 1200)), (600, (800, 600)), (601, (1600, 1200)), (200, (400, 300))]
+)
+def test_a_reduced_scale_keeps_enough_pixels(side: int, size: tuple[int, int]) -> None:
+    source = jpeg(Image.fromarray(data.astronaut()).resize((1600, 1200)))
+    assert open_image(source, side).size == size
+    assert open_image(Image.open(io.BytesIO(source)).convert("RGB"), side).size == (1600, 1200)
+
+
+def test_gpus_share_a_batch() -> None:
+    device = torch.device("cpu")
+    spread = SpreadEncoder([ToyEncoder(device), ToyEncoder(device), ToyEncoder(device)])
+    pictures = [Image.fromarray(photo) for photo in PHOTOS]
+    for n in range(5):
+        torch.testing.assert_close(spread.encode_images(pictures[:n]), ToyEncoder(device).encode_images(pictures[:n]))
+    torch.testing.assert_close(spread.encode_texts(["red"]), ToyEncoder(device).encode_texts(["red"]))
+
+
+def test_a_batch_too_large_for_a_gpu_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, sizes = ToyEncoder(torch.device("cpu")), []
+    real = encoder.encode_prepared
+
+    def small(batch: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 3:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return real(batch)
+
+    monkeypatch.setattr(encoder, "encode_prepared", small)
+    (part,) = stream(encoder, PHOTOS * 2, batch=8)
+    assert sizes == [8, 4, 2, 2, 4, 2, 2]
+    torch.testing.assert_close(part.embeddings, real(torch.stack([encoder.prepare(open_image(p)) for p in PHOTOS * 2])))

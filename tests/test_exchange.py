@@ -1,0 +1,109 @@
+"""What is exported comes back as it was; folders of clip-retrieval become an index; what does not fit is refused."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewshot.build import build_index
+from fewshot.encoders.toy import ToyEncoder
+from fewshot.errors import DataError, InvalidOption, OutputExists
+from fewshot.exchange import export, import_into
+from fewshot.images import open_image
+from fewshot.search import query
+from fewshot.store import Store
+from fewshot.upkeep import verify
+
+COLOURS = {"warm": ["red", "yellow"], "cold": ["blue", "cyan"]}
+
+
+@pytest.fixture
+def index(tmp_path):
+    for label, colours in COLOURS.items():
+        for colour in colours:
+            (tmp_path / "photos" / label).mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (9, 9), colour).save(tmp_path / "photos" / label / f"{colour}.png")
+    Image.new("RGB", (9, 9), "grey").save(tmp_path / "photos" / "grey.png")
+    build_index([tmp_path / "photos"], tmp_path / "index", encoder="toy", device="cpu")
+    return tmp_path / "index"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".parquet"])
+def test_there_and_back(index, tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    file = tmp_path / f"out{suffix}"
+    with Store.open(index) as store:
+        assert export(store, file) == 5
+        entries, rows = store.entries(), np.array(store.embeddings())
+        with pytest.raises(OutputExists, match="--force"):
+            export(store, file)
+        with pytest.raises(InvalidOption, match=r"\.npz or \.parquet"):
+            export(store, tmp_path / "out.csv")
+    assert import_into(file, tmp_path / "again") == 5
+    assert verify(tmp_path / "again") == []
+    with Store.open(tmp_path / "again") as store:
+        assert (store.encoder, store.fingerprint) == ("toy", "toy-1")
+        again = store.entries()
+        assert [(e.path, e.label) for e in again] == [(e.path, e.label) for e in entries]
+        got = store.embeddings()[[e.row for e in again]]
+        np.testing.assert_allclose(got, rows[[e.row for e in entries]], atol=1e-6)
+    (hits,) = query(tmp_path / "again", ["red"], top=1, device="cpu")
+    assert hits[0].path.endswith("red.png")
+
+
+def test_an_npz_holds_what_it_says(index, tmp_path):
+    with Store.open(index) as store:
+        export(store, tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as found:
+        for path, label, row in zip(found["paths"], found["labels"], found["embeddings"], strict=True):
+            want = ToyEncoder(torch.device("cpu")).encode_images([open_image(str(path))])[0]
+            np.testing.assert_allclose(row, want.numpy(), atol=1e-6)
+            assert label == (next((k for k, v in COLOURS.items() if any(c in path for c in v)), ""))
+
+
+def test_clip_retrieval(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = tmp_path / "clip"
+    (folder / "img_emb").mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(n, 4)).astype(np.float16) for n in (3, 2)]
+    for number, part in enumerate(parts):
+        np.save(folder / "img_emb" / f"img_emb_{number}.npy", part)
+        paths = [f"/far/{number}-{i}.jpg" for i in range(len(part))]
+        table = arrow.table({"image_path": paths, "caption": [""] * len(part)})
+        parquet.write_table(table, folder / "metadata" / f"metadata_{number}.parquet")
+    assert import_into(folder, tmp_path / "index", encoder="clip:any", fingerprint="clip-1") == 5
+    want = np.concatenate(parts).astype(np.float32)
+    want /= np.linalg.norm(want, axis=1, keepdims=True)
+    with Store.open(tmp_path / "index") as store:
+        assert (store.encoder, store.fingerprint, store.dim) == ("clip:any", "clip-1", 4)
+        entries = store.entries()
+        assert [e.path for e in entries] == [
+            f"/far/{n}-{i}.jpg" for n, part in enumerate(parts) for i in range(len(part))
+        ]
+        np.testing.assert_allclose(store.embeddings()[[e.row for e in entries]], want, atol=1e-5)
+    parquet.write_table(arrow.table({"image_path": ["/only/one"]}), folder / "metadata" / "metadata_1.parquet")
+    with pytest.raises(DataError, match=r"2 embeddings but .*metadata_1\.parquet 1 paths"):
+        import_into(folder, tmp_path / "other")
+
+
+def test_what_cannot_be_imported(tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"no archive")
+    (tmp_path / "empty").mkdir()
+    np.savez(tmp_path / "short.npz", embeddings=np.ones((3, 2)), paths=np.array(["a"]), labels=np.array([""]))
+    np.savez(tmp_path / "nan.npz", embeddings=np.full((1, 2), np.nan), paths=np.array(["a"]), labels=np.array([""]))
+    for name, words in (
+        ("bad.npz", "cannot read"),
+        ("absent.npz", "No such file"),
+        ("x.csv", "give an .npz"),
+        ("empty", "img_emb"),
+        ("short.npz", "3 embeddings but 1 paths"),
+        ("nan.npz", "row 0 holds NaN"),
+    ):
+        if name == "empty":
+            pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+        with pytest.raises(DataError, match=words):
+            import_into(tmp_path / name, tmp_path / f"out of {name}")

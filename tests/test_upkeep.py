@@ -1,0 +1,258 @@
+"""Every flipped bit is found or changes nothing; what is mended is whole; what is compacted is all still there."""
+
+import builtins
+import os
+import shutil
+import sqlite3
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fewshot.build import build_index, remove, update
+from fewshot.encoders.toy import ToyEncoder
+from fewshot.errors import FewshotError, FormatError, OutputError, StoreLocked
+from fewshot.images import open_image
+from fewshot.store import Store
+from fewshot.upkeep import compact, repair, verify
+
+TABLES = {"files": "path", "contents": "row", "chunks": "first", "meta": "key"}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """Twelve pictures in four appends, and their index."""
+    folder = tmp_path_factory.mktemp("store")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        path = folder / "photos" / "ab"[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).save(path)
+    build_index([folder / "photos"], folder / "index", encoder="toy", device="cpu", batch=3)
+    return folder
+
+
+@pytest.fixture
+def index(original, tmp_path):
+    return shutil.copytree(original / "index", tmp_path / "index")
+
+
+def content(index):
+    """All that a store holds, or None where it cannot be read."""
+    try:
+        with Store.open(index) as store:
+            tables = [store.database.execute(f"SELECT * FROM {t} ORDER BY {k}").fetchall() for t, k in TABLES.items()]
+            return tables, store.embeddings().tobytes()
+    except (FewshotError, sqlite3.Error, UnicodeDecodeError):
+        return None
+
+
+def right_embeddings(index):
+    encoder = ToyEncoder(torch.device("cpu"))
+    with Store.open(index) as store:
+        rows, entries = store.embeddings(verify=True), store.entries()
+        for entry in entries:
+            want = encoder.encode_images([open_image(entry.path)])[0].numpy()
+            np.testing.assert_allclose(rows[entry.row], want, atol=1e-3)
+    return len(entries)
+
+
+def flip(file, at, bit):
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1 << bit
+    file.write_bytes(data)
+
+
+def test_a_whole_store_has_nothing_to_mend(index):
+    before = content(index)
+    assert verify(index) == []
+    assert repair(index) == []
+    assert content(index) == before
+
+
+@pytest.mark.parametrize("name", ["embeddings.f32", "index-*.faiss"])
+def test_a_flipped_bit_is_found_and_mended(index, original, name):
+    (file,) = index.glob(name)
+    size = file.stat().st_size
+    for at in np.random.default_rng(1).integers(0, size, 25).tolist():
+        flip(file, at, at % 8)
+        (problem,) = verify(index)
+        assert file.name in problem
+        flip(file, at, at % 8)
+    flip(file, size // 2, 0)
+    assert repair(index)
+    assert verify(index) == []
+    build_index([original / "photos"], index, device="cpu")
+    assert right_embeddings(index) == 12
+
+
+def test_a_bit_flipped_in_the_database_is_found_or_changes_nothing(index, original):
+    file = index / "store.sqlite"
+    whole, before = file.read_bytes(), content(index)
+    found = 0
+    for at in np.random.default_rng(2).integers(0, len(whole), 150).tolist():
+        flip(file, at, at % 8)
+        try:
+            problems = verify(index)
+        except FormatError as error:
+            problems = [str(error)]
+        assert problems or content(index) == before, f"byte {at}"
+        found += bool(problems)
+        file.write_bytes(whole)
+    assert found > 15  # most of a small database is empty pages
+
+
+@pytest.mark.parametrize("needle", [b"05.png", b"toy-1"])
+def test_changed_values_are_named(index, original, needle):
+    file = index / "store.sqlite"
+    data = file.read_bytes()
+    file.write_bytes(data.replace(needle, needle[:-1] + b"x"))
+    problems = verify(index)
+    assert any("has changed" in line for line in problems), problems
+    if needle == b"toy-1":
+        with pytest.raises(FormatError, match=r"fingerprint has changed; build the index again"):
+            repair(index)
+        return
+    repair(index)
+    assert verify(index) == []
+    build_index([original / "photos"], index, device="cpu")
+    assert right_embeddings(index) == 12
+
+
+def test_a_broken_page_is_salvaged(index, original):
+    database = sqlite3.connect(index / "store.sqlite")
+    (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'files_by_label'").fetchone()
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    database.close()
+    data = bytearray((index / "store.sqlite").read_bytes())
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    (index / "store.sqlite").write_bytes(data)
+    assert verify(index)
+    done = repair(index)
+    assert "written anew" in done[0]
+    assert verify(index) == []
+    assert right_embeddings(index) == 12
+
+
+def test_a_lost_array_costs_the_embeddings_only(index, original):
+    (index / "embeddings.f32").unlink()
+    assert any("embeddings.f32" in line for line in verify(index))
+    repair(index)
+    assert verify(index) == []
+    counts = build_index([original / "photos"], index, device="cpu")
+    assert (counts.embedded, right_embeddings(index)) == (12, 12)
+
+
+def test_a_gap_in_the_middle_keeps_what_follows(index, original):
+    flip(index / "embeddings.f32", 4 * 64 * 4, 3)  # row 4, in the second of four pieces
+    assert repair(index)[0].startswith("rows 3 to 5 were damaged")
+    assert right_embeddings(index) == 9
+    assert build_index([original / "photos"], index, device="cpu").embedded == 3
+    assert right_embeddings(index) == 12
+    with Store.open(index, write=True) as store:
+        assert compact(store) > 0
+    assert right_embeddings(index) == 12
+
+
+def test_compaction_frees_space_and_keeps_the_rest(index, original):
+    with Store.open(index) as reader, Store.open(index, write=True) as store:
+        remove(store, [], ["a"])
+        size = store.vectors.path.stat().st_size
+        freed = compact(store)
+        assert store.vectors.path.stat().st_size == size // 2
+        assert freed >= size // 2
+        assert store.rows == 6
+        assert compact(store) == 0
+        with pytest.raises(FormatError, match="open it again"):
+            reader.embeddings()
+    assert verify(index) == []
+    assert right_embeddings(index) == 6
+    assert sorted(p.name for p in index.glob("embeddings*")) == [store.vectors.path.name]
+    assert build_index([original / "photos"], index, device="cpu").embedded == 6
+    assert right_embeddings(index) == 12
+
+
+def test_half_precision(original, tmp_path):
+    build_index([original / "photos"], tmp_path / "half", encoder="toy", device="cpu", dtype="float16")
+    assert (tmp_path / "half" / "embeddings.f16").stat().st_size == 12 * 64 * 2
+    assert verify(tmp_path / "half") == []
+    assert right_embeddings(tmp_path / "half") == 12
+    with Store.open(tmp_path / "half", write=True) as store:
+        remove(store, [], ["a"])
+        compact(store)
+    assert right_embeddings(tmp_path / "half") == 6
+
+
+def test_only_the_writer_mends(index):
+    with Store.open(index, write=True), pytest.raises(StoreLocked, match="another process"):
+        repair(index)
+
+
+def fail_at(patch, index, nth, error):
+    """Make the nth sync, or opening for writing, of anything in `index` fail; return the count of both."""
+    calls = []
+
+    def failing(real, is_write):
+        def call(target, *args, **kwargs):
+            if is_write(target, *args):
+                calls.append(target)
+                if len(calls) == nth:
+                    raise error
+            return real(target, *args, **kwargs)
+
+        return call
+
+    def opens(file, mode="r", *args):
+        return str(index) in str(file) and bool(set(mode) & set("wa+"))
+
+    patch.setattr(os, "fsync", failing(os.fsync, lambda handle: True))
+    patch.setattr(builtins, "open", failing(builtins.open, opens))
+    return calls
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])
+@pytest.mark.parametrize("operation", ["update", "compact"])
+def test_every_failing_write_loses_nothing(index, tmp_path, monkeypatch, error, operation):
+    """Fail the first, the second ... write, until the operation meets no more of them."""
+    Image.new("RGB", (5, 5), "red").save(tmp_path / "new.png")
+    for nth in range(1, 50):
+        copy = shutil.copytree(index, tmp_path / f"copy-{nth}")
+        failed = None
+        with Store.open(copy, write=True) as store:
+            remove(store, [], ["a"])
+            kept = content(copy)
+            with monkeypatch.context() as patch:
+                calls = fail_at(patch, copy, nth, error)
+                try:
+                    if operation == "compact":
+                        compact(store)
+                    else:
+                        update(store, [tmp_path / "new.png"], encoder=ToyEncoder(torch.device("cpu")))
+                except OutputError as raised:
+                    failed = str(raised)
+            assert failed is None or (error.strerror in failed and content(copy)[1] == kept[1])
+        assert verify(copy) == []
+        assert right_embeddings(copy) in (6, 7)
+        shutil.rmtree(copy)
+        if len(calls) < nth:
+            break
+    assert 2 < nth < 49
+
+
+@pytest.mark.parametrize("pragma", ["max_page_count = 1", "query_only = ON"])
+def test_a_database_that_cannot_grow_or_be_written(index, tmp_path, pragma):
+    for i in range(200):
+        Image.new("RGB", (2, 2), (i, 255 - i, 7)).save(tmp_path / f"{i:03}.png")
+    before = content(index)
+
+    def crippled_update():
+        with Store.open(index, write=True) as store:
+            store.database.execute("PRAGMA " + pragma)
+            update(store, [tmp_path], encoder=ToyEncoder(torch.device("cpu")))
+
+    with pytest.raises(OutputError, match=r"full|readonly"):
+        crippled_update()
+    assert verify(index) == []
+    assert len(content(index)[0][0]) >= len(before[0][0])
+    right_embeddings(index)

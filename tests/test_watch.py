@@ -1,0 +1,46 @@
+"""An index follows its folder while it is watched, waits for other writers, and ends when it is told to."""
+
+import pytest
+from PIL import Image
+
+from fewshot.encoders.toy import ToyEncoder
+from fewshot.store import Store
+from fewshot.watch import watch
+
+
+class Stop(Exception):
+    pass
+
+
+def test_what_happens_between_two_looks_is_in_the_index(tmp_path, monkeypatch):
+    photos, out, told, sizes, loads = tmp_path / "photos", tmp_path / "index", [], [], []
+    photos.mkdir()
+    Image.new("RGB", (4, 4), "red").save(photos / "1.png")
+    create = ToyEncoder.create
+    monkeypatch.setattr(ToyEncoder, "create", lambda spec, device: loads.append(spec) or create(spec, device))
+    writer = []
+
+    def look(seconds):
+        assert seconds == 0.5
+        with Store.open(out) as store:
+            sizes.append(len(store.entries()))
+        step = len(sizes)
+        if step == 1:
+            Image.new("RGB", (4, 4), "blue").save(photos / "2.png")
+        elif step == 3:
+            writer.append(Store.open(out, write=True))
+            (photos / "1.png").unlink()
+        elif step == 4:
+            writer.pop().close()
+        elif step == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        watch([photos], out, encoder="toy", device="cpu", interval=0.5, tell=told.append, sleep=look)
+    assert sizes == [1, 2, 2, 2, 1, 1]
+    assert len(loads) == 2  # once by the first build, once for all that follows
+    assert [str(what) for what in told if "waiting" in str(what)] == [
+        f"waiting: {out} is being written by another process; try again when it is done"
+    ]
+    assert any(getattr(what, "gone", 0) == 1 for what in told)
+    Store.open(out, write=True).close()  # nothing is locked
