@@ -249,7 +249,8 @@ def text(result: dict) -> str:
     lines = [
         "# Transfer between real sets of pictures",
         "",
-        f"{SHOTS} labelled target items a class, {DRAWS} draws ({SLOW_DRAWS} for `dann`), encoder `lite`, sources of "
+        f"{SHOTS} labelled target items a class, {DRAWS} draws ({SLOW_DRAWS} for `dann`, "
+        "which takes no part in the choice of the best), encoder `lite`, sources of "
         "at most 600 items; accuracy in % on up to 20 target items a class that no draw holds, gains on no transfer "
         "(`ridge` on the target alone) with their 95 % half widths over draws, which share their test items. The "
         "advice is what `fewshot advise` gives for the first draw's labelled items; it is right when the accuracy of "

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewshot.arrays import to_numpy, to_tensor
 from fewshot.classes import ClassList
-from fewshot.datasets import ImageSource, Items
+from fewshot.datasets import ImageSource, Items, Text
 from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError, ImageError
@@ -34,6 +34,8 @@ def items_digest(sources: Sequence[ImageSource]) -> str:
 
 
 def _source_digest(source: ImageSource) -> str:
+    if isinstance(source, Text):
+        return content_hash(source.encode())
     if isinstance(source, Image.Image):
         return content_hash(f"{source.mode}{source.size}".encode() + source.tobytes())
     if isinstance(source, np.ndarray):
@@ -75,6 +77,9 @@ def _embed(
         known = _read_cache(file)
         if known is not None:
             return known[0], known[1], known[2]
+    texts = [str(source) for source in sources if isinstance(source, Text)]
+    if texts:  # a table holds texts or pictures, not both
+        return encoder.encode_texts(texts), list(range(len(texts))), []
     found = embed_images(encoder, sources, progress=progress)
     notes = [f"{name}: skipped {_title(s)}: {s.reason}" for s in found.skipped]
     if file is not None:

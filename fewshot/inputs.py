@@ -13,13 +13,15 @@ from torch import Tensor
 
 from fewshot.arrays import to_tensor, unit
 from fewshot.database import is_store
-from fewshot.datasets import ImageSource
+from fewshot.datasets import ImageSource, Text
+from fewshot.datasets.table import read_texts
 from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError, InvalidTask
 from fewshot.images import find_images
 from fewshot.store import Store
 
+TABLES = (".csv", ".jsonl")  # inputs that are read as one text a row
 Inputs = ImageSource | Tensor | Sequence[ImageSource]
 
 
@@ -35,6 +37,8 @@ class Embedded:
 
 def embed_inputs(encoder: Encoder, inputs: Inputs, *, progress: bool = False) -> Embedded:
     """Embed whatever the user gave: a picture, a path, a folder, an index, a sequence of these, or embeddings [n, D].
+
+    A CSV or JSONL file stands for the texts of its column `text`; a `Text` in a sequence is one text.
 
     A float array or tensor of two dims is taken as embeddings of this encoder and scaled to unit norm.
 
@@ -77,11 +81,12 @@ def _from_embeddings(encoder: Encoder, rows: Tensor) -> Embedded:
 
 @dataclass(slots=True)
 class _Group:
-    """A run of pictures to embed, or one index to read."""
+    """A run of pictures or of texts to embed, or one index to read."""
 
     sources: list[ImageSource]
     positions: list[int]
     index: Path | None = None
+    written: bool = False  # its sources are texts
 
 
 def _grouped(sources: Sequence[ImageSource]) -> list[_Group]:
@@ -91,9 +96,14 @@ def _grouped(sources: Sequence[ImageSource]) -> list[_Group]:
         if folder is not None and is_store(folder):
             groups.append(_Group([], [position], folder))
             continue
-        found: list[ImageSource] = [source] if folder is None else list(find_images([folder]))
-        if not groups or groups[-1].index is not None:
-            groups.append(_Group([], []))
+        table = isinstance(source, str | Path) and Path(source).suffix.lower() in TABLES and Path(source).is_file()
+        if table and not isinstance(source, Text):
+            found: list[ImageSource] = list(read_texts(Path(str(source))))
+        else:
+            found = [source] if folder is None else list(find_images([folder]))
+        written = bool(found) and isinstance(found[0], Text)
+        if not groups or groups[-1].index is not None or groups[-1].written != written:
+            groups.append(_Group([], [], written=written))
         groups[-1].sources += found
         groups[-1].positions += [position] * len(found)
     return [group for group in groups if group.sources or group.index is not None]
@@ -102,6 +112,9 @@ def _grouped(sources: Sequence[ImageSource]) -> list[_Group]:
 def _embed_part(encoder: Encoder, group: _Group, progress: bool) -> Embedded:
     if group.index is not None:
         return _from_index(encoder, group.index, group.positions[0])
+    if group.written:
+        texts = [str(source) for source in group.sources]
+        return Embedded(tuple(texts), encoder.encode_texts(texts), tuple(group.positions))
     done = embed_images(encoder, group.sources, progress=progress)
     names = [_name(group.sources[i], i) for i in done.kept]
     return Embedded(tuple(names), done.embeddings, tuple(group.positions[i] for i in done.kept), tuple(done.skipped))

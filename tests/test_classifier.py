@@ -192,7 +192,7 @@ def test_bad_support(prepare: object, text: str, tmp_path: Path) -> None:
         ("path,label\nnone.png,red\n", r"row 2: .*none\.png is not there"),
         ("path\nx.png\n", "columns path and label"),
         ("path,label\n", "lists no pictures"),
-        ("path,label\n,red\n", "row 2: wants a path and a label"),
+        ("path,label\n,red\n", "row 2: wants a path or a text, and a label"),
     ],
 )
 def test_bad_tables(content: str, text: str, tmp_path: Path) -> None:

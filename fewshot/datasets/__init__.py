@@ -17,6 +17,12 @@ from fewshot.errors import DataError
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]  # whatever `images.open_image` opens
 
 
+class Text(str):
+    """A text to embed, where a plain str would be the path of a picture."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Items:
     """Labelled items: `sources[i]` has the label `labels[i]` and, where the data comes split, lies in `splits[i]`."""
@@ -56,7 +62,7 @@ class Dataset(ABC):
 
 
 def read_items(path: Path) -> Items:
-    """Read labelled pictures from a folder of class folders or a CSV/JSONL table, whichever `path` is.
+    """Read labelled pictures or texts from a folder of class folders or a CSV/JSONL table, whichever `path` is.
 
     Raises
     ------

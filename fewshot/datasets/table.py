@@ -1,13 +1,13 @@
-"""table: pictures listed in a CSV or JSONL file with the columns path and label, and maybe split."""
+"""table: pictures or texts listed in a CSV or JSONL file with the columns path or text, label, and maybe split."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 
-from fewshot.datasets import Dataset, Items
+from fewshot.datasets import Dataset, Items, Text
 from fewshot.errors import DataError
 from fewshot.hookspecs import hookimpl
 
@@ -15,25 +15,25 @@ from fewshot.hookspecs import hookimpl
 def read_table(table: Path) -> Items:
     """Read a CSV (with a header) or JSONL file of `path`, `label` and maybe `split`; paths are relative to the file.
 
-    A column `name` stands in for a missing `label`.
+    A column `name` stands in for a missing `label`, and with a column `text` in place of `path` the items are texts.
 
     Raises
     ------
     DataError
         naming the file and the row, for a missing column, an empty label, or a picture that is not there.
     """
-    sources: list[Path] = []
+    sources: list[Path | Text] = []
     labels: list[str] = []
     splits: list[str] = []
     for number, row in _rows(table):
         where = f"{table}, row {number}"
-        path, label = row.get("path"), row.get("label", row.get("name"))
-        if not path or label is None or not str(label).strip():
-            raise DataError(f"{where}: wants a path and a label, got {dict(row)}")
+        path, text, label = row.get("path"), row.get("text"), row.get("label", row.get("name"))
+        if not (path or text) or label is None or not str(label).strip():
+            raise DataError(f"{where}: wants a path or a text, and a label, got {dict(row)}")
         source = table.parent / str(path)
-        if not source.is_file():
+        if path and not source.is_file():
             raise DataError(f"{where}: {source} is not there")
-        sources.append(source)
+        sources.append(source if path else Text(text))
         labels.append(str(label).strip())
         splits.append(str(row.get("split") or ""))
     if not sources:
@@ -43,7 +43,23 @@ def read_table(table: Path) -> Items:
     return Items(tuple(sources), tuple(labels), tuple(splits) if any(splits) else ())
 
 
-def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+def read_texts(table: Path) -> list[Text]:
+    """Read the column `text` of a CSV or JSONL file, whatever other columns it has.
+
+    Raises
+    ------
+    DataError
+        naming the file and the row that has no text.
+    """
+    found = []
+    for number, row in _rows(table, {"text"}):
+        if not row.get("text"):
+            raise DataError(f"{table}, row {number}: wants a text, got {dict(row)}")
+        found.append(Text(row["text"]))
+    return found
+
+
+def _rows(table: Path, wanted: Set[str] = frozenset({"label"})) -> Iterator[tuple[int, Mapping[str, object]]]:
     """Number and content of each row; numbers count lines of the file, so a CSV's first row is row 2."""
     try:
         text = table.read_text(encoding="utf-8-sig")
@@ -52,9 +68,13 @@ def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     if table.suffix.lower() == ".csv":
         reader = csv.DictReader(text.splitlines())
         columns = set(reader.fieldnames or ())
-        missing = {"path", "label"} - columns - ({"label"} if "name" in columns else set())
+        missing = wanted - columns - ({"label"} if "name" in columns else set())
+        missing |= set() if columns & {"path", "text"} else {"path"}
         if missing:
-            raise DataError(f"{table}: the first line must name the columns path and label; {sorted(missing)} missing")
+            raise DataError(
+                f"{table}: the first line must name the columns path and label, or text and label; "
+                f"{sorted(missing)} missing"
+            )
         for row in reader:
             yield reader.line_num, row
         return
@@ -71,10 +91,10 @@ def _rows(table: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
 
 
 class Table(Dataset):
-    """Pictures listed in a CSV or JSONL file."""
+    """Pictures or texts listed in a CSV or JSONL file."""
 
     name = "table"
-    about = "a CSV or JSONL file with the columns path, label and maybe split"
+    about = "a CSV or JSONL file with the columns path (or text), label and maybe split"
 
     def load(self, path: Path | None = None) -> Items:
         """Read the table at `path`; raises DataError as `read_table` does."""

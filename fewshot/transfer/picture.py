@@ -50,7 +50,7 @@ def pictures(pair: Pair, advised: str, seed: int = 0) -> Pictures:
     pair = Pair(pair.source, pair.source_labels, pair.target[rows], pair.labels[rows], pair.classes)
     before = _draw("before", "as the encoder sees them", pair.source, pair.target, seed)
     for name in (advised, *FALLBACK):
-        strategy = registry().strategies[name]() if name in registry().strategies else None
+        strategy: object = registry().strategies[name]() if name in registry().strategies else None
         if not isinstance(strategy, Mover):
             continue
         task = make_task(pair.target, pair.labels, source=pair.source, source_labels=pair.source_labels,

@@ -39,7 +39,7 @@ class Pair:
     @property
     def shared(self) -> int:
         """How many of the target's classes the source has."""
-        return len(self.source_labels[self.source_labels < len(self.classes)].unique())
+        return len(torch.unique(self.source_labels[self.source_labels < len(self.classes)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def check_size(pair: Pair) -> None:
             f"class {few!r} of the target has {count.min()} labelled items; advice needs at least 2 of each class, one "
             "to learn from and one to test with"
         )
-    if len(pair.source_labels.unique()) < 2:
+    if len(torch.unique(pair.source_labels)) < 2:
         raise DataError("the source has one class only; a source that tells nothing apart has nothing to transfer")
 
 

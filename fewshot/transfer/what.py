@@ -33,7 +33,7 @@ class Suitability:
 def suitability(encoder: str, pair: Pair) -> Suitability:
     """Score an encoder on the labelled items of a pair embedded by it."""
     source_scores: tuple[float | None, float | None] = (None, None)
-    kinds, numbers = pair.source_labels.unique(return_inverse=True)
+    kinds, numbers = torch.unique(pair.source_labels, return_inverse=True)
     if len(kinds) > 1:
         head = fit(registry().strategy(ALONE)(), make_task(pair.source, numbers, classes=len(kinds)))
         probability = head.logits(pair.target).softmax(-1)  # [n, Z]

@@ -36,9 +36,9 @@ def domains(task: Task, name: str) -> Domains:
     source, source_labels = task.source[here].double(), task.source_labels[here]
     real = task.labels >= 0  # [S]
     support, labels = task.support[real].double(), task.labels[real]
-    shared = len(source_labels.unique())
+    shared = len(torch.unique(source_labels))
     if shared < 2:
-        own = len(task.source_labels[task.source_labels >= 0].unique())
+        own = len(torch.unique(task.source_labels[task.source_labels >= 0]))
         raise MissingInput(
             f"strategy {name!r} wants at least 2 of the task's classes in the source, which has {own} classes, "
             f"{shared} of them the task's; name them alike in both, or use a strategy for other classes: {ANY_SOURCE}"

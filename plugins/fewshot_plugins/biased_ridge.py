@@ -19,7 +19,7 @@ DEFAULT_TRUST = 0.5
 
 def source_classifier(task: Task) -> tuple[Tensor, Tensor]:
     """Ridge regression on the source's items of the task's classes; zeros for classes it lacks.  -> [C, D], [C]"""
-    held, own = task.source_labels.unique(return_inverse=True)
+    held, own = torch.unique(task.source_labels, return_inverse=True)
     head = Ridge(scale=1.0).fit(make_task(task.source, own, classes=len(held)))
     weight, bias = task.source.new_zeros(task.classes, task.dim), task.source.new_zeros(task.classes)
     assert head.bias is not None

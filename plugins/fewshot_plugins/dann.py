@@ -52,11 +52,11 @@ def examples(task: Task) -> Examples:
     """Drop padding, number all classes from 0, balance the domains."""
     far, near = task.source_labels >= 0, task.labels >= 0
     own = task.source_labels[far]
-    rank = (own - task.classes).clamp_min(-1).unique(return_inverse=True)
+    rank = torch.unique((own - task.classes).clamp_min(-1), return_inverse=True)
     first = int(bool((rank[0] == -1).any()))
     numbers = torch.where(own < task.classes, own, task.classes + rank[1] - first)
-    if len(own.unique()) < 2:
-        raise MissingInput(f"strategy 'dann' wants at least 2 classes in the source, got {len(own.unique())}")
+    if len(torch.unique(own)) < 2:
+        raise MissingInput(f"strategy 'dann' wants at least 2 classes in the source, got {len(torch.unique(own))}")
     target = torch.cat([task.support[near], task.unlabeled])
     x, labels = torch.cat([task.source[far], target]), torch.cat([numbers, task.labels[near]])
     empty = [c for c in range(task.classes) if not bool((labels == c).any())]
@@ -151,8 +151,9 @@ class Dann(Strategy):
         for step in range(self.steps):
             progress = step / self.steps
             optimiser.param_groups[0]["lr"] = self.rate * (1 + math.cos(math.pi * progress)) / 2
-            optimiser.zero_grad()
-            losses(weights, data, self.strength * (2 / (1 + math.exp(-10 * progress)) - 1)).backward()
+            loss = losses(weights, data, self.strength * (2 / (1 + math.exp(-10 * progress)) - 1))
+            for w, slope in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                w.grad = slope
             optimiser.step()
 
 

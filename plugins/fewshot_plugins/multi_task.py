@@ -92,7 +92,7 @@ class MultiTask(Strategy):
     def fit(self, task: Task) -> LinearHead:
         """Learn the metric, then the task's head in it.  -> weight [C, D], bias [C]"""
         far, near = task.source_labels >= 0, task.labels >= 0
-        kinds, numbers = task.source_labels[far].unique(return_inverse=True)
+        kinds, numbers = torch.unique(task.source_labels[far], return_inverse=True)
         if len(kinds) < 2:
             raise MissingInput(f"strategy {self.name!r} wants at least 2 classes in the source, got {len(kinds)}")
         support, labels = task.support[near].double(), task.labels[near]

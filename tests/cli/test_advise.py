@@ -1,4 +1,4 @@
-"""`fewshot advise` from files to answers: JSON, page, indexes, a map between encoders, and one line for each mistake."""
+"""`fewshot advise` from files to answers: JSON, page, indexes, a map between encoders; one line for a mistake."""
 
 import json
 from pathlib import Path

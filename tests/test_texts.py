@@ -1,0 +1,61 @@
+"""Texts in a CSV go the way of pictures: examples, queries, a source, the bench, and a wrong table is one line."""
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+from click.testing import CliRunner
+
+from fewshot import Classifier, load_encoder
+from fewshot.cli import cli
+from fewshot.datasets import Text
+from fewshot.datasets.table import read_table
+from fewshot.embed_items import embed_items
+from fewshot.inputs import embed_inputs
+
+
+def table(file: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")) -> Path:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([header, *rows])
+    return file
+
+
+KNOWN = [("a red car", "warm"), ("a yellow sun", "warm"), ("the blue, cold sea", "cold"), ("cyan and blue ice", "cold")]
+
+
+def test_texts_are_embedded_by_the_text_side_of_the_encoder(tmp_path: Path) -> None:
+    encoder = load_encoder("toy")
+    items = read_table(table(tmp_path / "t.csv", KNOWN))
+    wanted = encoder.encode_texts([text for text, _ in KNOWN])
+    torch.testing.assert_close(embed_inputs(encoder, items.sources).embeddings, wanted)
+    torch.testing.assert_close(embed_inputs(encoder, tmp_path / "t.csv").embeddings, wanted)
+    torch.testing.assert_close(embed_items("t", items, encoder)[0].x, wanted)
+    assert embed_inputs(encoder, [Text("a red car")]).names == ("a red car",)
+
+
+def test_a_table_of_texts_is_classified_from_a_table_of_examples_and_a_source(tmp_path: Path) -> None:
+    known = table(tmp_path / "known.csv", KNOWN)
+    far = table(tmp_path / "far.csv", [("red wine", "warm"), ("orange and red", "warm"), ("blue sky", "cold"),
+                                       ("cyan paint, blue", "cold")])  # fmt: skip
+    asked = table(tmp_path / "asked.csv", [("a red house",), ("something blue",)], ("text",))
+    words = ["classify", str(asked), "--support", str(known), "--source", str(far), "--encoder", "toy"]
+    done = CliRunner().invoke(cli, [*words, "-s", "biased_ridge", "--json"])
+    assert done.exit_code == 0, done.output
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(f["path"], f["label"]) for f in found] == [("a red house", "warm"), ("something blue", "cold")]
+    assert [p.label for p in Classifier(encoder="toy").fit(known).predict([Text("red"), Text("blue")])] == [
+        "warm",
+        "cold",
+    ]
+
+
+def test_a_wrong_table_is_one_line(tmp_path: Path) -> None:
+    bad = table(tmp_path / "bad.csv", [("x", "y")], ("words", "label"))
+    done = CliRunner().invoke(cli, ["classify", str(bad), "--support", str(bad), "--encoder", "toy"])
+    assert done.exit_code == 2
+    assert "must name the columns path and label, or text and label; ['path'] missing" in done.stderr
+    empty = table(tmp_path / "empty.csv", [("", "y"), ("a", "z")])
+    done = CliRunner().invoke(cli, ["classify", str(empty), "--support", str(empty), "--encoder", "toy"])
+    assert done.exit_code == 2
+    assert "row 2: wants a path or a text, and a label" in done.stderr
