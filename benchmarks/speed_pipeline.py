@@ -139,7 +139,7 @@ def main() -> None:
                 row = {"pictures": kind, "n": len(paths), **measure(name, paths, reference, plain, given.threads)}
                 rows.append(row)
                 print(
-                    f"{kind:9} {name:10} {row['images_per_s']:6.1f}/s = {row['times_plain']:.2f} x plain ({plain:.1f}/s), "
+                    f"{kind:9} {name:10} {row['images_per_s']:6.1f}/s, {row['times_plain']:.2f} x {plain:.1f}/s plain, "
                     f"{row['of_allowed']:.0%} of model {row['model_alone_per_s']:.0f}/s and decoding "
                     f"{row['decoding_alone_per_s']:.0f}/s; cosine min {row['cosine_min']:.6f} "
                     f"mean {row['cosine_mean']:.6f}",

@@ -18,10 +18,10 @@ import zlib
 from pathlib import Path
 
 JOBS = {
-    "embedding": "build.refresh_index = lambda store: None; build.build_index([photos], out, encoder='toy', device='cpu')",
-    "index": "build.build_index([photos], out, device='cpu')",
-    "unchanged": "build.build_index([photos], out, device='cpu')",
-    "add one": "store = Store.open(out, write=True); build.update(store, [one], device='cpu'); store.close()",
+    "embedding": "build.refresh_index = lambda store: None\nbuild.build_index([photos], out, encoder='toy')",
+    "index": "build.build_index([photos], out)",
+    "unchanged": "build.build_index([photos], out)",
+    "add one": "store = Store.open(out, write=True); build.update(store, [one]); store.close()",
 }
 CHILD = """
 import json, resource, sys, time
