@@ -5,7 +5,7 @@ python benchmarks/same_episodes.py [--episodes 300] [--cache DIR] [--json benchm
 Episodes of CIFAR-FS's test classes in `lite` embeddings (5-way, 15 queries a class, 1 and 5 shots) are drawn, written
 to a file and read back; both sides meet them with their own defaults, and again with options under which both follow
 the same formula. easyfsl gets one episode at a time, a fresh method each. A difference whose interval does not hold 0
-has its cause in the column `why`.
+has its cause in the last column. A stopped run goes on.
 """
 
 import argparse
@@ -135,14 +135,40 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     features = load(Path(os.environ.get("FEWSHOT_DATA", Path(__file__).parents[2] / "shared" / "data")), options.cache)
-    rows = []
+    found: dict[str, object] = {
+        "encoder": features.encoder,
+        "fingerprint": features.fingerprint,
+        "versions": versions(),
+    }
+    rows = known(options.json, found)
     for shot in (1, 5):
         episodes = exported(features, shot, options.episodes)
-        rows += [compare(pair, features, episodes, shot) for pair in PAIRS]
-    found = {"encoder": features.encoder, "fingerprint": features.fingerprint, "versions": versions(), "results": rows}
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        options.json.with_suffix(".md").write_text(table(found), encoding="utf-8")
+        for pair in PAIRS:
+            if title(pair, shot, options.episodes) not in rows:
+                rows[title(pair, shot, options.episodes)] = compare(pair, features, episodes, shot)
+                save(options.json, found, rows)
+
+
+def title(pair: Pair, shot: int, episodes: int) -> str:
+    """Name a row, so that a stopped run goes on."""
+    return json.dumps([pair.strategy, pair.options, pair.peer_options, shot, episodes])
+
+
+def known(file: Path | None, wanted: dict[str, object]) -> dict[str, dict[str, object]]:
+    """Rows of a file that the same encoder and versions made."""
+    found = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    rows = found.pop("results", []) if found else []
+    if found != wanted:
+        return {}
+    names = ("strategy", "options", "peer_options", "shot", "episodes")
+    return {json.dumps([row[name] for name in names]): row for row in rows}
+
+
+def save(file: Path | None, found: dict[str, object], rows: dict[str, dict[str, object]]) -> None:
+    if file is not None:
+        whole = {**found, "results": list(rows.values())}
+        file.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        file.with_suffix(".md").write_text(table(whole), encoding="utf-8")
 
 
 if __name__ == "__main__":
