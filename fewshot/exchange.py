@@ -64,8 +64,8 @@ def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
         paths = np.array([entry.path for entry in entries], np.str_)
         labels = np.array([entry.label or "" for entry in entries], np.str_)
         with replacing(file, overwrite) as temporary, open(temporary, "wb") as out:
-            made = {"encoder": np.array(store.encoder), "fingerprint": np.array(store.fingerprint)}
-            np.savez(out, embeddings=whole, paths=paths, labels=labels, **made)
+            encoder, fingerprint = np.array(store.encoder), np.array(store.fingerprint)
+            np.savez(out, embeddings=whole, paths=paths, labels=labels, encoder=encoder, fingerprint=fingerprint)
     elif file.suffix == ".parquet":
         arrow, parquet = _arrow()
         vector = arrow.list_(arrow.float32(), store.dim)

@@ -170,7 +170,7 @@ def _needs_salvage(folder: Path) -> bool:
         return (folder / DATABASE).is_file()
     try:
         with closing(connect(folder, write=False)) as database:
-            return database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",)
+            return bool(database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",))
     except sqlite3.DatabaseError:
         return True
 

@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ class VectorFile:
     def __init__(self, path: Path, dim: int, item: str = "float32") -> None:
         self.path = path
         self.dim = dim
-        self.item = ITEMS[item]
+        self.item: np.dtype[Any] = ITEMS[item]
 
     def append(self, vectors: NDArray[np.float32], at: int) -> int:
         """Write `[n, dim]` as rows `at` and following, wait until they are on disk, and return their CRC-32.
@@ -65,9 +66,10 @@ class VectorFile:
             what = f"{self.path} is damaged: {have} of {count} rows are there"
             raise FormatError(f"{what}; run: fewshot index repair {self.path.parent}")
         try:
-            return np.memmap(self.path, self.item, "r", shape=(count, self.dim))
+            rows: NDArray[np.float32] = np.memmap(self.path, self.item, "r", shape=(count, self.dim))
         except OSError as error:
             raise FormatError(f"cannot read {self.path}: {error.strerror}") from error
+        return rows
 
     def verify(self, chunks: Iterable[tuple[int, int, int]]) -> None:
         """Compare appended pieces, given as (first row, rows, CRC-32), with what is on disk.
