@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fewshot.errors import FormatError, OutputError
 
 PIECE = 1 << 22  # bytes read at a time by a check
-ITEMS = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
+ITEMS: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "float16": np.dtype("<f2")}
 
 
 class VectorFile:
