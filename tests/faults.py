@@ -7,9 +7,12 @@ random time. After every commit a child says so, so that the parent knows what m
 python tests/faults.py --kills 1000 --out benchmarks/results/faults.json
 """
 
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a forked child would wait for threads that only its parent has
+
 import argparse
 import json
-import os
 import random
 import signal
 import sqlite3

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_two_hundred_kills():
     script = Path(__file__).with_name("faults.py")
-    done = subprocess.run([sys.executable, script, "--kills", "200"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script, "--kills", "200"], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["kills"] == 200
