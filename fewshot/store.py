@@ -167,8 +167,12 @@ class Store:
         return int(self.database.execute("SELECT coalesce(max(row) + 1, 0) FROM contents").fetchone()[0])
 
     def __contains__(self, digest: object) -> bool:
-        """Tell whether a file with this content hash has been embedded; may be asked from any thread."""
-        return self.database.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None
+        """Tell whether a file with this content hash has been embedded; may be asked from any thread.
+
+        On a connection of its own: SQLite may hold that of the writing thread while it waits for Python to run `seal`.
+        """
+        with closing(connect(self.path, write=False)) as database:
+            return database.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None
 
     def embeddings(self, *, verify: bool = False) -> NDArray[np.float32]:
         """Return all rows, memory-mapped; some may belong to no file any more. `verify` checks every byte.  -> [N, D]
