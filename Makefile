@@ -22,7 +22,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Installed again only when the dependencies may have changed; the stamp names the checkout because the install is editable.
+# Installed again only when the dependencies may have changed. The install is editable: remove the stamp to share VENV with another checkout.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'

@@ -1,4 +1,4 @@
-"""lite: the embedded default. EfficientNet-Lite0 for pictures, MiniLM for texts, joined by ConSE; needs no download."""
+"""lite: the embedded default. EfficientNet-Lite0 and MiniLM joined by the classes of ImageNet; needs no download."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import unit
-from fewshot.encoders import Encoder, conse, lite_body, lite_image, lite_openvino, lite_text
+from fewshot.encoders import Encoder, conse, lite_body, lite_image, lite_openvino, lite_text, synthesis
 from fewshot.encoders.body import Body
 from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
@@ -19,6 +19,7 @@ from fewshot.encoders.weights import fingerprint
 from fewshot.hookspecs import hookimpl
 
 TEXT_SHARE = 0.1  # of a picture's squared norm; the visual block has the rest
+LOOKS = 1.5  # length of the look of a text that resembles one ImageNet class, beside a place of length 1
 REDUCE = 6  # a reduced scale leaves at least this many times the network's pixels
 PIECE = 4  # pictures that torch takes at a time on a CPU: what lies between two layers then stays in the cache
 
@@ -26,15 +27,16 @@ PIECE = 4  # pictures that torch takes at a time on a CPU: what lies between two
 class LiteEncoder(Encoder):
     """Two blocks side by side: what a picture looks like [1280], and where it lies in text space [384].
 
-    A text has zeros in the visual block. So pictures compare by both blocks, and a text with a picture by the second:
-    their cosine is at most sqrt(0.1) = 0.32, about the range of CLIP's.
+    ImageNet's 1,000 classes are the bridge, both ways: a picture lies where the words for its likeliest classes lie
+    (`conse`), and a text looks like the classes whose words lie near it (`synthesis`). A text that resembles none of
+    them has a small visual block.
 
     `lite` is exact. `lite:fast` decodes large JPEG pictures at a reduced scale and resizes by torch; `lite:bf16`
     computes in bfloat16 besides. Their embeddings have a fingerprint of their own.
     """
 
     prefix = "lite"
-    about = "EfficientNet-Lite0 + MiniLM joined by ConSE; the default, works offline; lite:fast for large pictures"
+    about = "EfficientNet-Lite0 + MiniLM joined by ImageNet; the default, works offline; lite:fast for large pictures"
     dim = lite_image.FEATURES + lite_text.DIM
     templates = ("{}", "a {}", "a photo of a {}.")
     modes: ClassVar[dict[str, torch.dtype]] = {"": torch.float32, "fast": torch.float32, "bf16": torch.bfloat16}
@@ -43,12 +45,15 @@ class LiteEncoder(Encoder):
         self.name = f"lite:{mode}" if mode else "lite"
         self.device = device
         dtype = self.modes[mode]
-        self._image: lite_image.Network = lite_image.load(device, dtype)
+        network = lite_image.load(device, dtype)
+        self._image: lite_image.Network = network
+        self._looks = synthesis.class_looks(network.classifier[0].cpu())  # [1000, 1280]
         if device.type == "cpu" and dtype == torch.float32 and lite_openvino.available():
-            self._image = lite_openvino.compile_network(lite_image.load(device))
+            self._image = lite_openvino.compile_network(network)
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
-        parts = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256, self._bridge.digest, TEXT_SHARE
+        weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
+        parts = *weights, self._bridge.digest, TEXT_SHARE, synthesis.SHARPNESS, LOOKS
         numerics = "largest centre square, bicubic, float32"
         if mode:
             self.smallest_side = REDUCE * lite_image.SIZE
@@ -87,19 +92,24 @@ class LiteEncoder(Encoder):
         return torch.cat([visual, self._bridge.place_images(logits) * math.sqrt(TEXT_SHARE)], -1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Place texts in the second block.  -> [n, D]"""
+        """Say what texts look like, and place them.  -> [n, D]"""
         if not texts:
             return torch.zeros(0, self.dim)
         places = self._bridge.place_texts(self._text(texts))  # [n, 384]
-        return torch.cat([torch.zeros(len(texts), lite_image.FEATURES), places], -1)
+        looks = synthesis.look(places, self._bridge.places, self._looks)  # [n, 1280]
+        return unit(torch.cat([LOOKS * looks, places], -1))
 
     def body(self) -> Body:
         """Return EfficientNet-Lite0 up to its features: the visual block before it is scaled."""
         return lite_body.body(lite_image.load(self.device))
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> None:
-        """Change the visual block; the other one goes on to come from the network as it was, and so fits the texts."""
+        """Change the visual block, which tells nothing of texts then.
+
+        The other block goes on to come from the network as it was, and so fits the texts.
+        """
         self._image = lite_body.Tuned.of(lite_image.load(self.device), tensors)
+        self._looks = torch.zeros_like(self._looks)
 
 
 @hookimpl
