@@ -9,50 +9,39 @@ import torch
 from torch import Tensor
 
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
-from fewshot.arrays import unit
 from fewshot.errors import MissingInput
 from fewshot_plugins._blend import blend_weights
 from fewshot_plugins._holdout import HeldOut, class_folds, hold_out, shot_folds
+from fewshot_plugins._phrases import centred_text, ridge_with_phrases, worth
+from fewshot_plugins._stacking import GAMMA_HELP, stack
 from fewshot_plugins.gda import discriminants
-from fewshot_plugins.prototypical import Prototypical, class_means
+from fewshot_plugins.prototypical import Prototypical
 from fewshot_plugins.ridge import Ridge
-from fewshot_plugins.zero_shot import phrase_means
 
 VISUAL: tuple[Callable[[Task], LinearHead], ...] = (
     Prototypical().fit,
-    Ridge(scale=1.0).fit,
     lambda task: LinearHead(*discriminants(task, shrink=0.1)),
     lambda task: LinearHead(*discriminants(task, shrink=0.5)),
 )
-RIDGE = 0.8  # prior share of ridge among the visual members at one shot, where GDA knows no more than class means
-WEAK = 2.0  # pull on the text's weight alone, in examples: it only has to keep tiny tasks in bounds
+RIDGE = 0.8  # prior share of ridge among the others than text at one shot, where GDA knows no more than class means
+TEXT = 0.3  # of the text's prior weight is left to it alone, since ridge has the phrases too
 FEW = 3.0  # below so many shots a fold leaves heads too unlike the whole to take their scale from
-
-
-def centred_text(task: Task) -> LinearHead:
-    """Cosine to the phrases, less half of what a typical image of the task scores.  -> weight [*B, C, D], bias [*B, C]
-
-    Some phrases lie near every image (hubs). With m the mean over classes of the examples, logit_k = (z - m/2).t_k:
-    half, because m also holds what the classes have in common with their phrases.
-    """
-    text = unit(phrase_means(task))  # [*B, C, D]
-    seen = task.seen().to(task.dtype).unsqueeze(-2)  # [*B, 1, C]
-    mean = seen @ class_means(task) / seen.sum(-1, keepdim=True).clamp_min(1)  # [*B, 1, D]
-    return LinearHead(text, -(text @ mean.mT).squeeze(-1) / 2)
 
 
 @dataclass(frozen=True)
 class Auto(Strategy):
     """Blend phrases, class means, ridge regression and GDA, weighed by leave-one-out on the examples alone.
 
-    logits = sum_m w_m logits_m / s_m over the members m, a linear head: the text (`centred_text`), class means, ridge
-    and GDA with two shrinkages. Each fold leaves one example of every class out and refits the members on the rest;
-    s_m is the spread of a member's held-out logits (at one or two shots: of its logits on classes left out).
+    logits = sum_m w_m logits_m / s_m over the members m, a linear head: the text (`centred_text`), ridge on examples
+    and phrases together (`ridge_with_phrases`), class means, and GDA with two shrinkages. Each fold leaves one example
+    of every class out and refits the members on the rest; s_m is the spread of a member's held-out logits (at one or
+    two shots: of its logits on classes left out).
 
     Prior weights w0 (`prior_weights`) are first scaled by the factor c of least held-out cross-entropy; then w >= 0
     minimises sum_i CE(held-out logits of i) + pull / shots^2 |w / c - w0|^2 / 2. The fewer the shots, the less a fold
     without one of them is like the whole, and the more the prior counts. At one shot nothing can be left out and
-    judged, so w = w0. A class without examples is judged by its phrases; its visual score is the others' mean.
+    judged, so w = w0. A class without examples is judged by its phrases; its score by class means and GDA is the
+    others' mean, and classes with examples are held back by gamma (calibrated stacking, Chao 2016, arXiv:1605.04253).
     Defaults are round values that did well on the training splits of four data sets and one without splits.
     """
 
@@ -64,6 +53,7 @@ class Auto(Strategy):
     visual: float = option(1.4, "assumed weight of the visual members alone, at one shot", min=0.0)
     overlap: float = option(0.3, "assumed correlation between the errors of text and examples", min=0.0, max=0.9)
     folds: int = option(5, "how many times examples are left out, at most; fewer when there are fewer shots", min=2)
+    gamma: float | None = option(None, GAMMA_HELP)
 
     def fit(self, task: Task) -> LinearHead:
         """Fit the members, weigh them, and add them up.  -> weight [*B, C, D], bias [*B, C]
@@ -76,40 +66,42 @@ class Auto(Strategy):
         if not task.text.shape[-2] and not bool(task.seen().all()):
             bare = int((~task.seen()).nonzero()[0, -1])
             raise MissingInput(f"class number {bare} has neither an example nor a phrase; give it one, or leave it out")
+        return stack(self._blend, task, self.gamma)
+
+    def _blend(self, task: Task) -> LinearHead:
         heads = members(task)
         held = hold_out(members, task, shot_folds(task, self.folds))
         spread = held.spread().clamp_min(1e-9)  # [*B, M]
-        prior = self.prior_weights(task, heads, held, spread)  # [*B, M]
+        prior = self.prior_weights(task)  # [*B, M]
         weights = weigh(held, spread, prior, self.pull / shots(task).square())  # [*B, M]
         return blend(heads, weights / whole_spread(task, spread).clamp_min(1e-9), task.seen())
 
-    def prior_weights(self, task: Task, heads: list[LinearHead], held: HeldOut, spread: Tensor) -> Tensor:
+    def prior_weights(self, task: Task) -> Tensor:
         """Weights before anything visual is judged.  -> [*B, M]
 
         Of two scores with unit spread that set the right class apart by a and d, and whose errors correlate by r, the
         best linear blend has the weights (a - r d) / (1 - r^2) and (d - r a) / (1 - r^2): linear discriminant
-        analysis. a is what the text would get alone, which the examples tell even at one shot; d is assumed to be
-        `visual` at one shot and to grow with the fourth root of the shots. The text's part is divided by the shots,
-        since in the folds, where each class lacks an example, it looks better than it is on the whole.
+        analysis. a is what the text would get alone (`worth`), which the examples tell even at one shot; d is assumed
+        to be `visual` at one shot and to grow with the fourth root of the shots. The text's part is divided by the
+        shots, since in the folds, where each class lacks an example, it looks better than it is on the whole; and only
+        `TEXT` of it is left, since ridge has the phrases too.
         """
         count = shots(task).unsqueeze(-1)  # [*B, 1]
         ridge = RIDGE / count
-        shares = torch.cat([0 * ridge, ridge, (1 - ridge) / 2, (1 - ridge) / 2], -1)  # [*B, M of VISUAL]
+        shares = torch.cat([ridge, 0 * ridge, (1 - ridge) / 2, (1 - ridge) / 2], -1)  # [*B, ridge and VISUAL]
         strength, r = self.visual * count**0.25, self.overlap
-        if len(heads) == len(VISUAL):
+        if not task.text.shape[-2]:
             return strength * shares
-        text = (heads[0].logits(held.query) / spread[..., :1, None]).unsqueeze(-1)  # [*B, N, C, 1]
-        text = text.masked_fill(~task.seen()[..., None, :, None], -torch.inf)
-        alone = blend_weights(text, held.labels, torch.ones_like(count), WEAK)  # [*B, 1]
-        said = (alone - r * strength).clamp_min(0) / (1 - r * r) / count  # [*B, 1]
+        alone = worth(task)  # [*B, 1]
+        said = TEXT * (alone - r * strength).clamp_min(0) / (1 - r * r) / count  # [*B, 1]
         shown = (strength - r * alone).clamp_min(0.1 * strength) / (1 - r * r)  # [*B, 1]
         return torch.cat([said, shown * shares], -1)
 
 
 def members(task: Task) -> list[LinearHead]:
-    """Fit the members: the text first, where there is text."""
-    text = [centred_text(task)] if task.text.shape[-2] else []
-    return text + [fit(task) for fit in VISUAL]
+    """Fit the members: the text first, where there is text, then ridge, then those that know nothing of phrases."""
+    told = [centred_text(task), ridge_with_phrases(task)] if task.text.shape[-2] else [Ridge(scale=1.0).fit(task)]
+    return told + [fit(task) for fit in VISUAL]
 
 
 def shots(task: Task) -> Tensor:
@@ -143,7 +135,7 @@ def whole_spread(task: Task, spread: Tensor) -> Tensor:
 
 
 def blend(heads: list[LinearHead], factors: Tensor, seen: Tensor) -> LinearHead:
-    """Add up linear heads; the visual scores of unseen classes become the mean of the others'.  [*B, M], [*B, C]"""
+    """Add up linear heads; what `VISUAL` says of unseen classes becomes the mean of the others'.  [*B, M], [*B, C]"""
     weight, bias = torch.zeros_like(heads[0].weight), torch.zeros_like(heads[0].weight[..., 0])
     share = seen.to(weight.dtype) / seen.sum(-1, keepdim=True).clamp_min(1)  # [*B, C]
     for number, head in enumerate(heads):
