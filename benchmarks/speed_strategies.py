@@ -1,12 +1,12 @@
 """Episodes a second of strategies and of their peers, side by side in one process, on precomputed features.
 
-python benchmarks/speed_strategies.py [--rounds 5] [--only prototypical,tim] [--clock wall] [--json FILE]
+python benchmarks/speed_strategies.py [--rounds 5] [--only prototypical,tim] [--clock wall] [--out PATH]
 
 Data: 100 classes x 600 random 512-d features; 5-way, 15 queries a class, 1 and 5 shots. A run draws its episodes,
-gathers their rows, fits, scores and counts right answers: ours in batches of 64, easyfsl in its own evaluation loop,
-scikit-learn in a plain loop over episodes drawn beforehand. Runs of ours and theirs alternate; each ratio compares
-neighbours in time, and medians over the rounds are reported. `--clock cpu` counts processor time in place of wall
-time, for a machine that others use too. To add a strategy, add a row to ROWS.
+gathers their rows, fits, scores and counts right answers: ours in batches that suit the strategy, easyfsl in its own
+evaluation loop, scikit-learn in a plain loop over episodes drawn beforehand. Runs of ours and theirs alternate; each
+ratio compares neighbours in time, and medians over the rounds are reported. `--clock cpu` counts processor time, for a
+machine that others use too. To add a strategy, add a row to ROWS.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +33,11 @@ from fewshot.options import build
 from fewshot.provenance import versions
 from fewshot.registry import registry
 
-CLASSES, EACH, DIM, WAY, QUERY, SHOTS, BATCH, SEED = 100, 600, 512, 5, 15, (1, 5), 128, 0
+CLASSES, EACH, DIM, WAY, QUERY, SHOTS, SEED = 100, 600, 512, 5, 15, (1, 5), 0
 
 
+NEWLINE = "\n"
+STEPS = ("gather", "fit", "score", "count")
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 clock = CLOCKS["wall"]
 
@@ -47,6 +50,7 @@ class Row:
     peer_episodes: int
     goal: float  # the ratio wanted
     options: dict[str, object] = field(default_factory=dict)
+    batch: int = 32  # episodes of ours at a time: more where much is computed on few numbers
 
 
 # What easyfsl's TIM does: Adam for 50 steps. Ours, by default, is the paper's other solver: 60 rounds of closed forms.
@@ -57,11 +61,11 @@ ROWS = [
     Row("simpleshot", "SimpleShot", 6000, 300, 20),
     Row("bd_cspn", "BDCSPN", 1024, 60, 13),
     Row("laplacian_shot", "LaplacianShot", 512, 40, 9),
-    Row("pt_map", "PTMAP", 512, 20, 18),
-    Row("pt_map", "PTMAP", 512, 20, 18, {"power": 0.5}),
-    Row("tim", "TIM", 256, 4, 35),
+    Row("pt_map", "PTMAP", 512, 20, 18, batch=128),
+    Row("pt_map", "PTMAP", 512, 20, 18, {"power": 0.5}, batch=128),
+    Row("tim", "TIM", 256, 4, 35, batch=128),
     Row("tim", "TIM", 128, 4, 35, EASYFSL_TIM),
-    Row("linear_probe", "LogisticRegression", 2000, 100, 25, {"c": 1.0}),
+    Row("linear_probe", "LogisticRegression", 2000, 100, 25, {"c": 1.0}, batch=128),
 ]
 
 
@@ -82,11 +86,30 @@ def ours(row: Row, data: Features, shot: int, seed: int) -> tuple[float, float]:
     begin = clock()
     episodes = drawn(data, shot, row.episodes, seed)
     solver, right = Solver(strategy, data, episodes, torch.device("cpu")), 0
-    for chosen in blocks(episodes, BATCH):
+    for chosen in blocks(episodes, row.batch):
         logits, _ = solver.solve(chosen)
         right += int((logits.argmax(-1).numpy() == episodes.query_labels[chosen]).sum())
     seconds = clock() - begin
     return row.episodes / seconds, right / (row.episodes * WAY * QUERY)
+
+
+def profile(row: Row, data: Features, shot: int) -> dict[str, float]:
+    """Microseconds an episode that each step of ours takes, drawing apart."""
+    strategy, episodes = build(registry().strategy(row.strategy), row.options), drawn(data, shot, row.episodes, SEED)
+    solver, spent = Solver(strategy, data, episodes, torch.device("cpu")), dict.fromkeys(STEPS, 0.0)
+    for chosen in blocks(episodes, row.batch):
+        times = [clock()]
+        task, query = solver.gather(chosen)
+        times.append(clock())
+        head = strategy.fit(task)
+        times.append(clock())
+        logits = head.logits(query)
+        times.append(clock())
+        (logits.argmax(-1).numpy() == episodes.query_labels[chosen]).sum()
+        times.append(clock())
+        for step, begin, end in zip(STEPS, times, times[1:], strict=False):
+            spent[step] += end - begin
+    return {step: round(1e6 * seconds / row.episodes, 1) for step, seconds in spent.items()}
 
 
 def easyfsl(row: Row, data: Features, shot: int, seed: int) -> tuple[float, float]:
@@ -152,6 +175,7 @@ def measure(row: Row, data: Features, shot: int, rounds: int) -> dict[str, objec
         "options": row.options,
         "peer": row.peer,
         "shot": shot,
+        "batch": row.batch,
         "peer_per_second": round(statistics.median(other[0] for other, _ in pairs), 1),
         "fewshot_per_second": round(statistics.median(mine[0] for _, mine in pairs), 1),
         "ratio": round(statistics.median(ratios), 1),
@@ -160,6 +184,7 @@ def measure(row: Row, data: Features, shot: int, rounds: int) -> dict[str, objec
         "peer_accuracy": round(statistics.mean(other[1] for other, _ in pairs), 4),
         "fewshot_accuracy": round(statistics.mean(mine[1] for _, mine in pairs), 4),
     }
+    found["microseconds"] = profile(row, data, shot)
     if theirs is scikit_learn:
         found["objective_gap"] = float(f"{objective_gap(row, data, shot):.2g}")
     print(
@@ -170,12 +195,62 @@ def measure(row: Row, data: Features, shot: int, rounds: int) -> dict[str, objec
     return found
 
 
+def page(found: dict[str, Any]) -> str:
+    """Tables of the ratios and of where our time goes."""
+    cpu, results = found["cpu"], found["results"]
+    ratios = [
+        f"| {named(r)} | {r['shot']} | {r['peer']} | {r['peer_per_second']} | {r['fewshot_per_second']} | "
+        f"{r['ratio']} | {r['goal']} | {100 * r['peer_accuracy']:.1f} / {100 * r['fewshot_accuracy']:.1f} |"
+        for r in results
+    ]
+    spent = [
+        f"| {named(r)} | {r['shot']} | {r['batch']} | {' | '.join(str(r['microseconds'][s]) for s in STEPS)} |"
+        for r in results
+    ]
+    gaps = [
+        f"{named(r)}, {r['shot']} shots: objective {r['objective_gap']} (a share) above the least, at most.\n"
+        for r in results
+        if "objective_gap" in r
+    ]
+    return f"""# Episodes a second, beside easyfsl and scikit-learn
+
+{found["what"].capitalize()}.
+{found["clock"].capitalize()} time, {cpu["threads"]} threads on {cpu["model"]} ({cpu["count"]} cores), load
+{found["load_before"][0]} before; versions {found["versions"]}.
+
+Each ratio is the median over rounds in which both sides take turns; goals come from another machine. Made by
+`python benchmarks/speed_strategies.py --out benchmarks/results/speed_strategies`.
+
+| strategy | shots | peer | its episodes/s | ours | ratio | goal | accuracy, peer / ours |
+|---|---|---|---|---|---|---|---|
+{NEWLINE.join(ratios)}
+
+Where our time goes, in microseconds an episode (drawing apart):
+
+| strategy | shots | batch | {" | ".join(STEPS)} |
+|---|---|---|{"---|" * len(STEPS)}
+{NEWLINE.join(spent)}
+
+{NEWLINE.join(gaps)}"""
+
+
+def named(result: dict[str, Any]) -> str:
+    return " ".join([result["strategy"], *(f"{key}={value}" for key, value in result["options"].items())])
+
+
+def processor() -> str:
+    """Name of the processor where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="strategies, separated by commas")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--out", type=Path, help="path without ending; writes .json and .md")
     options = parser.parse_args()
     global clock
     clock = CLOCKS[options.clock]
@@ -186,16 +261,16 @@ def main() -> None:
     found = {
         "what": "episodes a second, 5-way, 15 queries a class, 512-d features, drawing and counting included",
         "seed": SEED,
-        "batch": BATCH,
         "clock": options.clock,
-        "cpu": {"machine": platform.machine(), "count": os.cpu_count(), "threads": torch.get_num_threads()},
+        "cpu": {"model": processor(), "count": os.cpu_count(), "threads": torch.get_num_threads()},
         "load_before": [round(v, 2) for v in os.getloadavg()],
         "versions": versions(),
         "results": [measure(row, data, shot, options.rounds) for row in rows for shot in SHOTS],
         "load_after": [round(v, 2) for v in os.getloadavg()],
     }
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if options.out:
+        options.out.with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.out.with_suffix(".md").write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
