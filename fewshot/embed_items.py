@@ -79,16 +79,18 @@ def _embed(
             return known[0], known[1], known[2]
     texts = [str(source) for source in sources if isinstance(source, Text)]
     if texts:  # a table holds texts or pictures, not both
-        return encoder.encode_texts(texts), list(range(len(texts))), []
-    found = embed_images(encoder, sources, progress=progress)
-    notes = [f"{name}: skipped {_title(s)}: {s.reason}" for s in found.skipped]
+        rows, kept, notes = encoder.encode_texts(texts), list(range(len(texts))), []
+    else:
+        found = embed_images(encoder, sources, progress=progress)
+        rows, kept = found.embeddings, list(found.kept)
+        notes = [f"{name}: skipped {_title(s)}: {s.reason}" for s in found.skipped]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
         with part.open("wb") as out:
-            np.savez(out, x=to_numpy(found.embeddings), kept=np.array(found.kept), notes=np.array(json.dumps(notes)))
+            np.savez(out, x=to_numpy(rows), kept=np.array(kept), notes=np.array(json.dumps(notes)))
         part.replace(file)
-    return found.embeddings, found.kept, notes
+    return rows, kept, notes
 
 
 def _read_cache(file: Path) -> tuple[Tensor, list[int], list[str]] | None:

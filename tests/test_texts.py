@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from click.testing import CliRunner
 
@@ -32,6 +33,18 @@ def test_texts_are_embedded_by_the_text_side_of_the_encoder(tmp_path: Path) -> N
     torch.testing.assert_close(embed_inputs(encoder, tmp_path / "t.csv").embeddings, wanted)
     torch.testing.assert_close(embed_items("t", items, encoder)[0].x, wanted)
     assert embed_inputs(encoder, [Text("a red car")]).names == ("a red car",)
+
+
+def test_texts_are_embedded_once_with_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, items = load_encoder("toy"), read_table(table(tmp_path / "t.csv", KNOWN))
+    asked: list[str] = []
+    encode = encoder.encode_texts
+    monkeypatch.setattr(encoder, "encode_texts", lambda texts: asked.extend(texts) or encode(texts))
+    first = embed_items("t", items, encoder, cache=tmp_path / "cache")[0].x
+    assert asked == [*items.sources, "cold", "warm"]
+    asked.clear()
+    torch.testing.assert_close(embed_items("t", items, encoder, cache=tmp_path / "cache")[0].x, first, atol=0, rtol=0)
+    assert asked == ["cold", "warm"]
 
 
 def test_a_table_of_texts_is_classified_from_a_table_of_examples_and_a_source(tmp_path: Path) -> None:
