@@ -1,0 +1,162 @@
+"""Real domains for the transfer benchmarks: sets of pictures, kinds of review, and pairs of them in one space."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fewshot.arrays import unit
+from fewshot.datasets import Items, Text
+from fewshot.datasets.digits import NAMES
+from fewshot.embed_items import embed_items
+from fewshot.encoders import Encoder, load_encoder
+from fewshot.encoders.lite_text import model_folder
+from fewshot.features import Features
+from fewshot.registry import registry
+from fewshot.transfer.trial import Pair
+
+EACH, TEXTS_EACH = 40, 500  # most pictures and most texts of a class
+WEAKEST = 1.0  # least size of a review's mean rating, in -4..4, that counts as good or bad
+BLOCKS = {"lite, visual block": slice(0, 1280), "lite, text block": slice(1280, None)}
+PLACES = {"st:all-MiniLM-L6-v2": lambda: f"st:{model_folder()}"}  # the package that `lite` has its texts' model from
+FIGURES = dict(zip("0123456789", NAMES, strict=True))  # one name for a digit in all sets
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A set of pictures, one split of it, at most so many of its classes (every so-manieth), and one part of each."""
+
+    dataset: str
+    path: str = ""
+    split: str = ""
+    classes: int = 0
+    named: tuple[str, ...] = ()  # the only classes to take
+    part: tuple[int, int] = (0, 1)  # (k, n): every n-th item of a class, from the k-th on
+    each: int = EACH
+
+
+# classes of one name in CIFAR-FS and Caltech-101, the three animals of attributes/awa2_class_map.csv among them
+BOTH = (
+    "beaver", "butterfly", "chair", "crab", "crocodile", "cup", "dolphin", "elephant", "kangaroo", "lamp", "leopard",
+    "lobster", "sunflower",
+)  # fmt: skip
+DOMAINS = {
+    "grocery studio": Domain("grocery_fruit", "grocery_fruit", "iconic"),
+    "grocery": Domain("grocery_fruit", "grocery_fruit", "train|test"),
+    "grocery shelf": Domain("grocery_fruit", "grocery_fruit", "train"),
+    "grocery shelf, test": Domain("grocery_fruit", "grocery_fruit", "test"),
+    "digits": Domain("digits"),
+    "digits, one half": Domain("digits", part=(0, 2), each=80),
+    "digits, other half": Domain("digits", part=(1, 2), each=80),
+    "signs": Domain("table", "sign_digits/index.csv"),
+    "signs, one half": Domain("table", "sign_digits/index.csv", part=(0, 2)),
+    "signs, other half": Domain("table", "sign_digits/index.csv", part=(1, 2)),
+    "caltech": Domain("caltech101", "caltech101", classes=40),
+    "caltech train, 20 classes": Domain("caltech101", "caltech101", "train16_seed1", classes=20),
+    "caltech test, 20 classes": Domain("caltech101", "caltech101", "test", classes=20),
+    "caltech, 13 things": Domain("caltech101", "caltech101", named=BOTH),
+    "clothing": Domain("table", "clothing_small/index.csv", "train"),
+    "clothing, test": Domain("table", "clothing_small/index.csv", "test"),
+    "cifar": Domain("cifar_fs", "cifar_fs", classes=40),
+    "cifar, 13 things": Domain("cifar_fs", "cifar_fs", named=BOTH),
+    "omniglot": Domain("omniglot_background", "omniglot", classes=40),
+    "caltech, 20 classes": Domain("caltech101", "caltech101", classes=20),
+    "cifar, 20 classes": Domain("cifar_fs", "cifar_fs", classes=20),
+}
+KINDS = {
+    "films": "movieReviewSnippets",
+    "products": "amazonReviewSnippets",
+    "editorials": "nytEditorialSnippets",
+    "tweets": "tweets",
+}
+
+
+def load(name: str, data: Path) -> Items:
+    """At most so many items a class of one split."""
+    domain = DOMAINS[name]
+    items = registry().dataset(domain.dataset)().load(data / domain.path if domain.path else None)
+    names = domain.named or items.classes
+    if domain.classes:
+        names = names[:: max(1, len(names) // domain.classes)][: domain.classes]
+    rng, kept = np.random.default_rng(0), []
+    splits = items.splits or ("",) * len(items.labels)
+    start, step = domain.part
+    for label in names:
+        here = [
+            i
+            for i, own in enumerate(items.labels)
+            if own == label and (not domain.split or splits[i] in domain.split.split("|"))
+        ]
+        kept += rng.permutation(here)[: domain.each][start::step].tolist()
+    return replace(
+        items,
+        sources=tuple(items.sources[i] for i in kept),
+        labels=tuple(FIGURES.get(items.labels[i], items.labels[i].lower()) for i in kept),
+        splits=(),
+        phrases={},
+        fixed=(),
+    )
+
+
+def review_file(kind: str, folder: Path) -> Path:
+    return folder / f"{KINDS[kind]}_GroundTruth.txt"
+
+
+def load_reviews(kind: str, folder: Path) -> Items:
+    """Sentences of one kind, each once, good or bad by the sign of people's mean rating; weak ones are left out."""
+    rng, found = np.random.default_rng(0), {}
+    for line in review_file(kind, folder).read_text(encoding="utf-8-sig").splitlines():
+        _, rating, text = line.split("\t")
+        if abs(float(rating)) >= WEAKEST:
+            found.setdefault(html.unescape(text).strip(), "good" if float(rating) > 0 else "bad")
+    texts, kept = list(found), []
+    for label in ("bad", "good"):
+        here = [text for text in texts if found[text] == label]
+        kept += [(here[i], label) for i in rng.permutation(len(here))[:TEXTS_EACH]]
+    return Items(tuple(Text(text) for text, _ in kept), tuple(label for _, label in kept))
+
+
+def review_digests(folder: Path) -> dict[str, str]:
+    return {kind: hashlib.sha256(review_file(kind, folder).read_bytes()).hexdigest() for kind in KINDS}
+
+
+class Embeddings:
+    """Features of each domain by each encoder, embedded once."""
+
+    def __init__(self, data: Path, cache: Path, reviews: Path | None = None) -> None:
+        self.data, self.cache, self.reviews = data, cache, reviews
+        self.encoders: dict[str, Encoder] = {}
+
+    def get(self, name: str, encoder: str) -> Features:
+        if encoder in BLOCKS:
+            whole = self.get(name, "lite")
+            return replace(whole, x=unit(whole.x[:, BLOCKS[encoder]]))
+        if encoder not in self.encoders:
+            self.encoders[encoder] = load_encoder(PLACES.get(encoder, lambda: encoder)(), "cpu")
+        items = load_reviews(name, self.reviews) if self.reviews and name in KINDS else load(name, self.data)
+        return embed_items(name, items, self.encoders[encoder], cache=self.cache)[0]
+
+
+def make_pair(source: Features, target: Features, change: str) -> Pair:
+    """Number the source's classes as the target's where they have one name, and change labels where that is asked."""
+    own = [c for c in source.classes if c not in target.classes]
+    number = {name: i for i, name in enumerate([*target.classes, *own])}
+    labels = torch.tensor([number[source.classes[c]] for c in source.labels])  # [N]
+    place, count = torch.arange(len(labels)), len(target.classes)
+    if change == "labels shifted by one":
+        labels = (labels + 1) % count
+    elif change == "half of the labels shifted":
+        labels = torch.where(place % 2 == 0, (labels + 1) % count, labels)
+    elif change == "a third of the labels random":
+        drawn = torch.randint(count, (len(labels),), generator=torch.Generator().manual_seed(0))
+        labels = torch.where(place % 3 == 0, drawn, labels)
+    elif change == "half of the classes exchanged":  # 0 with 1, 2 with 3 ...; the other half of the classes is right
+        labels = torch.where(labels < 2 * (count // 4), labels ^ 1, labels)
+    elif change:
+        raise ValueError(f"no such change of labels: {change!r}")
+    return Pair(source.x, labels, target.x, torch.from_numpy(target.labels), target.classes)
