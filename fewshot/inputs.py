@@ -92,13 +92,13 @@ class _Group:
 def _grouped(sources: Sequence[ImageSource]) -> list[_Group]:
     groups: list[_Group] = []
     for position, source in enumerate(sources):
-        folder = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
+        place = Path(source) if isinstance(source, str | Path) and not isinstance(source, Text) else None
+        folder = place if place is not None and place.is_dir() else None
         if folder is not None and is_store(folder):
             groups.append(_Group([], [position], folder))
             continue
-        table = isinstance(source, str | Path) and Path(source).suffix.lower() in TABLES and Path(source).is_file()
-        if table and not isinstance(source, Text):
-            found: list[ImageSource] = list(read_texts(Path(str(source))))
+        if place is not None and place.suffix.lower() in TABLES and place.is_file():
+            found: list[ImageSource] = list(read_texts(place))
         else:
             found = [source] if folder is None else list(find_images([folder]))
         written = bool(found) and isinstance(found[0], Text)

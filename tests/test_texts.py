@@ -35,6 +35,17 @@ def test_texts_are_embedded_by_the_text_side_of_the_encoder(tmp_path: Path) -> N
     assert embed_inputs(encoder, [Text("a red car")]).names == ("a red car",)
 
 
+def test_a_text_is_never_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when it is longer than any file name may be, nor when a folder or a table is called so."""
+    (tmp_path / "red").mkdir()
+    (tmp_path / "blue.csv").write_text("text\nsomething else\n")
+    monkeypatch.chdir(tmp_path)
+    encoder, texts = load_encoder("toy"), ["a red car " * 40, "red", "blue.csv", ""]
+    found = embed_inputs(encoder, [Text(text) for text in texts])
+    assert found.names == tuple(texts)
+    torch.testing.assert_close(found.embeddings, encoder.encode_texts(texts))
+
+
 def test_texts_are_embedded_once_with_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, items = load_encoder("toy"), read_table(table(tmp_path / "t.csv", KNOWN))
     asked: list[str] = []
