@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fewshot.arrays import pick_device
 from fewshot.classes import spoken
+from fewshot.compose import make_strategy
 from fewshot.datasets import Items
 from fewshot.drawing import draw, fixed_episodes
 from fewshot.embed_items import embed_items
@@ -25,7 +26,7 @@ from fewshot.episodes import Episodes, EpisodeSpec
 from fewshot.errors import DataError
 from fewshot.evaluate import evaluate
 from fewshot.features import Features
-from fewshot.options import build, to_json
+from fewshot.options import to_json
 from fewshot.problem import embed_phrases
 from fewshot.provenance import versions
 from fewshot.registry import registry
@@ -90,7 +91,7 @@ def run_suite(
     FewshotError
         for unknown names, data that is missing or too small, and whatever a strategy refuses.
     """
-    strategies = [[build(registry().strategy(n), o) for n, o in run.strategies] for run in suite.runs]
+    strategies = [[make_strategy(n, o) for n, o in run.strategies] for run in suite.runs]
     kept = Journal(journal)
     if kept.done:
         say(f"going on from {len(kept.done)} finished cells in {journal}")

@@ -14,6 +14,7 @@ from fewshot import __version__
 from fewshot.attributes import AttributeTable
 from fewshot.calibrate import fit_calibrated
 from fewshot.classes import ClassList, class_list, spoken
+from fewshot.compose import make_strategy
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.errors import FingerprintMismatch, FormatError, MissingInput
@@ -80,7 +81,7 @@ class Classifier:
         progress: bool = False,
     ) -> None:
         self.encoder = load_encoder(encoder, device) if isinstance(encoder, str) else encoder
-        self._asked = build(registry().strategy(strategy), options or {}) if isinstance(strategy, str) else strategy
+        self._asked = make_strategy(strategy, options or {}) if isinstance(strategy, str) else strategy
         self._options = dict(options or {})
         self.calibrate = calibrate
         self.progress = progress
@@ -132,7 +133,7 @@ class Classifier:
 
     def fit_problem(self, problem: Problem) -> Self:
         """Learn from a problem that is embedded already."""
-        self.strategy = self._asked or build(registry().strategy(default_strategy(problem.task)), self._options)
+        self.strategy = self._asked or make_strategy(default_strategy(problem.task), self._options)
         problem.check(self.strategy)
         device = self.encoder.device
         self.head = (fit_calibrated if self.calibrate else fit)(self.strategy, problem.task.to(device))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fewshot.compose import parse_strategy
 from fewshot.episodes import EpisodeSpec
 from fewshot.errors import DataError, FewshotError, InvalidOption, unknown
-from fewshot.options import split_pairs
 
 SPEC_KEYS = tuple(f.name for f in dataclasses.fields(EpisodeSpec))
 RUN_KEYS = ("dataset", "path", "encoders", "strategies", "optional", "calibrate", *SPEC_KEYS)
@@ -110,12 +110,6 @@ def _source(values: Mapping[str, Any], folder: Path) -> str:
         return str(values["dataset"])
     path = str(values["path"])
     return f"{values['dataset']}={path if path.startswith(('$', '~')) else folder / path}"
-
-
-def parse_strategy(word: str) -> tuple[str, dict[str, str]]:
-    """Split `name:key=value,key=value` into a name and options."""
-    name, _, pairs = word.partition(":")
-    return name, split_pairs(p for p in pairs.split(",") if p)
 
 
 def specs(settings: Mapping[str, Any]) -> tuple[EpisodeSpec, ...]:

@@ -116,8 +116,9 @@ def suite_of_words(
     calibrate: bool,
 ) -> Suite:
     """Build a suite from the options of the command line."""
+    from fewshot.compose import parse_strategy
     from fewshot.options import split_pairs
-    from fewshot.suite import Run, Suite, parse_strategy, specs
+    from fewshot.suite import Run, Suite, specs
 
     values: dict[str, Any] = {k: _json_value(v) for k, v in split_pairs(settings).items()}
     for key, value in numbers.items():

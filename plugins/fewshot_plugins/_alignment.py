@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fewshot import Head, Strategy, Task, fit, make_task
 from fewshot.arrays import unit
+from fewshot.compose import parse_strategy
 from fewshot.errors import InvalidOption
+from fewshot.options import build
 from fewshot.registry import registry
 from fewshot.transfer.gap import rbf
 from fewshot_plugins._domains import Domains, domains
@@ -65,6 +67,10 @@ class Alignment(Strategy):
     heads: ClassVar[Any] = EveryHead()
     then: str
 
+    def __post_init__(self) -> None:
+        """Refuse a wrong `then` before anything is embedded."""
+        self.learner()
+
     @abstractmethod
     def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
         """Return the source's new place [N, M] and the way there for the target, None where it stays as it is."""
@@ -82,17 +88,18 @@ class Alignment(Strategy):
         return source, both.items if space is None else space.place(both.items)
 
     def learner(self) -> Strategy:
-        """Make the strategy named by `then`.
+        """Make the strategy named by `then`, as NAME or NAME:K=V,K=V.
 
         Raises
         ------
         InvalidOption
-            when it aligns domains itself or cannot do with examples and unlabelled items.
+            when it aligns domains itself or cannot do with examples and unlabelled items, or for a wrong value.
         """
-        cls = registry().strategy(self.then)
+        name, options = parse_strategy(self.then)
+        cls = registry().strategy(name)
         if issubclass(cls, Alignment) or not cls.needs <= {"support", "unlabeled"}:
-            raise InvalidOption(f"{self.name}: then wants a strategy that learns from examples, got {self.then!r}")
-        return cls()
+            raise InvalidOption(f"{self.name}: then wants a strategy that learns from examples, got {name!r}")
+        return build(cls, options)
 
 
 def in_space(learner: Strategy, both: Domains, source: Tensor, space: Space | None, task: Task) -> Head:
