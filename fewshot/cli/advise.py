@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fewshot.transfer.what import Suitability
 
 DEPTHS = ("lite", "lite:stage7", "lite:stage6", "lite:stage5")  # compared unless --encoder or an index says otherwise
+OF_TEXTS = ("lite",)  # the one of these that takes texts
 
 
 @click.command()
@@ -58,6 +59,7 @@ def advise(
     from fewshot.report_page import check_page, write_page
     from fewshot.transfer.advice import advise as answer
     from fewshot.transfer.page import lines, render
+    from fewshot.transfer.sides import holds_texts
     from fewshot.transfer.what import ranked, suitability
 
     for file in (json_file, html_file):
@@ -66,10 +68,11 @@ def advise(
     for name in strategies:
         if name not in registry().strategies:
             raise unknown("strategy", name, registry().strategies)
+    texts = holds_texts(source) or holds_texts(target)
     pairs = embedded_pairs(source, target, encoders, bridge, other_classes, device)
     scored: list[Suitability] = [suitability(name, pair) for name, pair in pairs.items()]
     best = ranked(scored)[0][0].encoder
-    options = {"strategies": strategies, "repeats": repeats, "seed": seed}
+    options = {"strategies": strategies, "repeats": repeats, "seed": seed, "texts": texts}
     advice = answer(pairs[best], scored, encoder=best, places=(str(source), str(target)), **options)  # type: ignore[arg-type]
     for line in lines(advice):
         click.echo(line)
@@ -96,11 +99,13 @@ def embedded_pairs(
     ------
     FingerprintMismatch
         for indexes of different encoders without a map.
+    InvalidOption
+        for a map without two indexes, or an encoder that is not the indexes'.
     """
     from fewshot.database import is_store
     from fewshot.encoders import load_encoder
-    from fewshot.errors import FingerprintMismatch
-    from fewshot.transfer.sides import moved, pair_up, read_index_side, read_side
+    from fewshot.errors import FingerprintMismatch, InvalidOption
+    from fewshot.transfer.sides import holds_texts, moved, pair_up, read_index_side, read_side
     from fewshot.transfer.trial import check_size
 
     stores = {path: read_index_side(path) for path in (source, target) if is_store(path)}
@@ -113,12 +118,16 @@ def embedded_pairs(
                 f"source {source} was embedded by {here.encoder!r} ({here.fingerprint}), target {target} by "
                 f"{there.encoder!r} ({there.fingerprint}); index both with one encoder, or pass --map"
             )
+        if set(encoders) - {there.encoder}:
+            raise InvalidOption(f"both sides are indexes made by {there.encoder!r}; leave out --encoder {encoders[0]}")
         return {there.encoder: pair_up(here, there, other_classes=other_classes)}
-    names = encoders or tuple(side.encoder for side in stores.values()) or DEPTHS
+    if bridge:
+        raise InvalidOption("--map joins two indexes; give an index as --source and one as --target, or leave it out")
+    usual = OF_TEXTS if holds_texts(source) or holds_texts(target) else DEPTHS
+    names = encoders or tuple(side.encoder for side in stores.values()) or usual
     pairs = {}
-    for name in dict.fromkeys(names):
+    for name, encoder in {name: load_encoder(name, device) for name in names}.items():  # a wrong name is said first
         click.echo(f"embedding with {name}", err=True)
-        encoder = load_encoder(name, device)
         here, there = (read_side(path, encoder, progress=True) for path in (source, target))
         pairs[name] = pair_up(here, there, other_classes=other_classes)
         check_size(pairs[name])  # before the next encoder takes its minutes

@@ -85,6 +85,8 @@ def learn(
     for path in unlabeled:
         if not path.exists():
             raise DataError(f"--unlabeled {path} is not there; give a picture, a folder of pictures or an index")
+    if source is not None and not source.exists():
+        raise DataError(f"--source {source} is not there; give a folder of class folders, a table or an index")
     from fewshot.classifier import Classifier
     from fewshot.options import split_pairs
 

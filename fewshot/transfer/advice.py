@@ -93,6 +93,7 @@ def advise(
     strategies: Sequence[str] = (),
     repeats: int = 20,
     seed: int = 0,
+    texts: bool = False,
 ) -> Advice:
     """Answer all three questions.
 
@@ -106,6 +107,8 @@ def advise(
         how the user wrote source and target, for the command.
     strategies
         strategies to try; none takes those that suit the classes.
+    texts
+        the items are texts and no pictures, so that features of earlier layers are nothing to advise.
 
     Raises
     ------
@@ -121,7 +124,7 @@ def advise(
         what=tuple(ranked(scored)),
         encoder=encoder,
         gap=gap,
-        quadrant=quadrant(gap, len(pair.labels), len(pair.classes)),
+        quadrant=quadrant(gap, len(pair.labels), len(pair.classes), texts=texts),
         plain=plain,
         gain=trial.gain(plain),
         accuracy={name: Estimate(float(v.mean()), math.nan, len(v)) for name, v in trial.accuracy.items()},

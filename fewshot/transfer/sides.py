@@ -10,8 +10,11 @@ from torch import Tensor
 
 from fewshot.arrays import to_tensor
 from fewshot.database import is_store
+from fewshot.datasets import Text
+from fewshot.datasets.table import read_table
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError
+from fewshot.inputs import TABLES
 from fewshot.problem import embed_labelled
 from fewshot.store import Store
 from fewshot.transfer.crossmap import CrossMap
@@ -68,6 +71,17 @@ def read_side(path: Path, encoder: Encoder, *, progress: bool = False) -> Side:
         raise DataError(f"{path} is not there; give a folder of class folders, a table of path and label, or an index")
     embedded, labels = embed_labelled(encoder, path, None, progress)
     return Side(embedded.embeddings, tuple(labels), encoder.name, encoder.fingerprint)
+
+
+def holds_texts(path: Path) -> bool:
+    """Whether this is a table of texts, which encoders of pictures cannot take.
+
+    Raises
+    ------
+    DataError
+        when it is a table that cannot be read.
+    """
+    return path.suffix.lower() in TABLES and path.is_file() and isinstance(read_table(path).sources[0], Text)
 
 
 def pair_up(source: Side, target: Side, *, other_classes: bool = False) -> Pair:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot.transfer.gap import coral_distance, median_width, mmd, proxy_a_distance, rbf, sample
 
 LARGE = 100  # labelled items a class from which fine-tuning is worth a try
+TEXTS = "frozen features with a linear head (texts have no earlier layers or fine-tuning here)"
 CLASSES = 30  # classes of the target that are compared with each other, at most
 
 
@@ -64,11 +65,12 @@ def class_gap(x: Tensor, labels: Tensor, width: float) -> float | None:
     return float(apart[~torch.eye(len(kept), dtype=torch.bool)].mean())
 
 
-def quadrant(gap: Gap, labelled: int, classes: int) -> Quadrant:
+def quadrant(gap: Gap, labelled: int, classes: int, *, texts: bool = False) -> Quadrant:
     """Apply the quadrant to the measured size and gap.
 
     Large: at least 100 labelled items a class. Similar: the gap between the domains (MMD^2) is below that between two
     of the target's own classes, so that the domain confuses less than the classes differ. Both are rules of thumb.
+    For texts the advice is always frozen features, since encoders of texts have neither earlier layers nor fine-tuning.
     """
     each = labelled / max(1, classes)
     large = each >= LARGE
@@ -85,4 +87,5 @@ def quadrant(gap: Gap, labelled: int, classes: int) -> Quadrant:
         (True, True): "fine-tune the last layers",
         (True, False): "fine-tune all layers",
     }[large, similar]
+    advice = TEXTS if texts else advice
     return Quadrant(large, similar, advice, f"{size}; {apart}")

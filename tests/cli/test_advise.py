@@ -117,4 +117,27 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     code, out, _ = run("--source", strange, "--target", target, "--encoder", "toy", "--repeats", 2, "--other-classes")
     assert code == 0
     assert "multi_task" in out
+    code, _, error = run("--source", source, "--target", target, "--encoder", "toy", "--map", source, target)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "--map joins two indexes" in error
+    code, out, error = run("--source", source, "--target", target, "--encoder", "toy", "--encoder", "toi")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert "unknown encoder 'toi'" in error
+    ours = index(source, tmp_path / "s.index")
+    assert "leave out --encoder lite" in run("--source", ours, "--target", ours, "--encoder", "lite")[2]
     assert "unknown strategy 'corl'" in run("--source", source, "--target", target, "-s", "corl")[2]
+
+
+def test_texts_are_compared_by_encoders_that_take_them(tmp_path: Path) -> None:
+    rows = {"good": ["I love it", "well made", "very happy"], "bad": ["it broke", "a waste", "never again"]}
+    for name, ending in (("far", " (the film)"), ("near", "")):
+        lines = [f"{text}{ending},{label}" for label, texts in rows.items() for text in texts]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
+    words = ["--source", tmp_path / "far.csv", "--target", tmp_path / "near.csv", "--repeats", 2]
+    code, out, error = run(*words, "-s", "pooled")
+    assert code == 0, error
+    assert out.startswith("what: use lite\n")
+    assert "frozen features with a linear head (texts have" in out
+    code, _, error = run(*words, "--encoder", "lite:stage6")
+    assert code == 2
+    assert error.endswith("error: encoder 'lite:stage6' takes no text; use lite, clip:... or st:...\n")

@@ -124,6 +124,7 @@ def test_missing_paths(tmp_path: Path) -> None:
         (["classify", "PHOTOS", "--support", ""], "'--support': is empty"),
         (["classify", "PHOTOS", "--model", ""], "'--model': is empty"),
         (["classify", "PHOTOS", "--classes", "a,b", "--unlabeled", "none"], "--unlabeled none is not there"),
+        (["classify", "PHOTOS", "--support", "PHOTOS", "--source", "none"], "--source none is not there"),
         (["fit", "--classes", "a,b", "--out", ""], "'--out': is empty"),
         (["fit", "--classes", "a,b", "--out", "none/m"], "no folder none"),
         (["fit", "--classes", "a,b", "--force", "--out", "PHOTOS"], "is a folder"),

@@ -160,3 +160,4 @@ def test_quadrants(mmd2: float, each: int, advice: str) -> None:
     assert found.advice.startswith(advice)
     assert f"{mmd2:.3f}" in found.reason
     assert f"{each} labelled items a class" in found.reason
+    assert "lite" not in quadrant(Gap(mmd2, 0.5, 0.0, 1.0, 0.1), 4 * each, 4, texts=True).advice
