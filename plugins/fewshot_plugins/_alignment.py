@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ class Alignment(Strategy):
     """A strategy that aligns the domains and hands the task in the common space to the strategy named by `then`."""
 
     needs = frozenset({"source"})
-    uses = frozenset({"support", "unlabeled"})
+    uses = frozenset({"support", "unlabeled", "text", "attributes"})
     batched = False
     heads: ClassVar[Any] = EveryHead()
     then: str
@@ -72,19 +73,20 @@ class Alignment(Strategy):
         self.learner()
 
     @abstractmethod
-    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+    def align(self, both: Domains, task: Task) -> tuple[Tensor, Space | None]:
         """Return the source's new place [N, M] and the way there for the target, None where it stays as it is."""
 
     def fit(self, task: Task) -> Head:
         """Align, then fit the other strategy to source and support together."""
-        both = domains(task, self.name)
-        source, space = self.align(both, task.classes) if len(both.items) > 1 else (both.source, None)
-        return in_space(self.learner(), both, source, space, task)
+        learner = self.learner()
+        both = domains(task, self.name, unseen=learner.unseen)
+        source, space = self.align(both, task) if len(both.items) > 1 else (both.source, None)
+        return in_space(learner, both, source, space, task)
 
     def moved(self, task: Task) -> tuple[Tensor, Tensor]:
         """Where the source's and the target's items go.  -> [N, M], [S + U, M]"""
         both = domains(task, self.name)
-        source, space = self.align(both, task.classes)
+        source, space = self.align(both, task)
         return source, both.items if space is None else space.place(both.items)
 
     def learner(self) -> Strategy:
@@ -93,26 +95,39 @@ class Alignment(Strategy):
         Raises
         ------
         InvalidOption
-            when it aligns domains itself or cannot do with examples and unlabelled items, or for a wrong value.
+            when it aligns domains itself, wants the source for itself or takes no examples, or for a wrong value.
         """
         name, options = parse_strategy(self.then)
         cls = registry().strategy(name)
-        if issubclass(cls, Alignment) or not cls.needs <= {"support", "unlabeled"}:
+        if issubclass(cls, Alignment) or "source" in cls.needs or "support" not in cls.needs | cls.uses:
             raise InvalidOption(f"{self.name}: then wants a strategy that learns from examples, got {name!r}")
         return build(cls, options)
+
+    def phrases(self, names: Sequence[str]) -> list[list[str]] | None:
+        """The other strategy's."""
+        return self.learner().phrases(names)
+
+
+def together(both: Domains, source: Tensor, space: Space | None, task: Task) -> Task:
+    """The task with the moved source as further examples, its items and phrases in the common space, in double."""
+    items, text = both.items, task.text.double()  # [S + U, D], [C, P, D]
+    if space is not None:
+        items, text = space.place(items), space.place(text)
+    taught = len(both.labels)
+    return make_task(
+        torch.cat([source, items[:taught]]),
+        torch.cat([both.source_labels, both.labels]),
+        text=text,
+        text_weight=task.text_weight.double(),
+        attributes=task.attributes.double(),
+        unlabeled=items[taught:],
+        classes=task.classes,
+    )
 
 
 def in_space(learner: Strategy, both: Domains, source: Tensor, space: Space | None, task: Task) -> Head:
     """Fit a strategy to the moved source together with the support.  source [N, M] -> head for embeddings [Q, D]"""
-    items = both.items if space is None else space.place(both.items)  # [S + U, M]
-    taught = len(both.labels)
-    joint = make_task(
-        torch.cat([source, items[:taught]]).to(task.dtype),
-        torch.cat([both.source_labels, both.labels]),
-        unlabeled=items[taught:].to(task.dtype),
-        classes=task.classes,
-    )
-    inner = fit(learner, joint)
+    inner = fit(learner, together(both, source, space, task).to(task.dtype))
     if space is None:
         return inner
     turn, shift, landmarks = (t.to(task.dtype) for t in (space.turn, space.shift, space.landmarks))

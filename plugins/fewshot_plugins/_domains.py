@@ -24,8 +24,10 @@ class Domains:
     items: Tensor  # [S + U, D]
 
 
-def domains(task: Task, name: str) -> Domains:
+def domains(task: Task, name: str, *, unseen: bool = False) -> Domains:
     """Take apart a task without batch dims for a strategy that wants source and target to have the same classes.
+
+    `unseen` allows classes that have no example at all.
 
     Raises
     ------
@@ -45,6 +47,6 @@ def domains(task: Task, name: str) -> Domains:
         )
     known = torch.cat([source_labels, labels])
     empty = [c for c in range(task.classes) if not bool((known == c).any())]
-    if empty:
+    if empty and not unseen:
         raise MissingInput(f"strategy {name!r} needs an example of class number {empty[0]}, in source or support")
     return Domains(source, source_labels, support, labels, torch.cat([support, task.unlabeled.double()]))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot import Strategy, hookimpl, option
+from fewshot import Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
 from fewshot.transfer.spectrum import spectrum
 from fewshot_plugins._alignment import Alignment, Space
@@ -49,7 +49,7 @@ class Coral(Alignment):
     shrink: float = option(1.0, "weight of the sphere that is added to the covariances", min=1e-6)
     then: str = option("ridge", "strategy that learns from source and support once they are aligned")
 
-    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+    def align(self, both: Domains, task: Task) -> tuple[Tensor, Space | None]:
         """Recolour the source."""
         return unit(recolour(both.source, both.items, self.shrink)), None
 

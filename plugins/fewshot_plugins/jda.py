@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewshot import Strategy, fit, hookimpl, make_task, option
-from fewshot_plugins._alignment import Alignment, Space
+from fewshot import Strategy, Task, fit, hookimpl, option
+from fewshot_plugins._alignment import Alignment, Space, together
 from fewshot_plugins._components import joint_components
 from fewshot_plugins._domains import Domains
 
@@ -33,7 +33,7 @@ class Jda(Alignment):
     rounds: int = option(10, "most times that the unlabelled items are labelled anew", min=1)
     then: str = option("ridge", "strategy that learns from source and support once they are aligned")
 
-    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+    def align(self, both: Domains, task: Task) -> tuple[Tensor, Space | None]:
         """Alternate between components and guesses."""
         x, taught = torch.cat([both.source, both.items]), len(both.labels)
         domain = (torch.arange(len(x), device=x.device) >= len(both.source)).long()  # [n]
@@ -41,13 +41,12 @@ class Jda(Alignment):
         dims = min(self.dims, len(x) - 1, x.shape[1])
         for _ in range(self.rounds):
             labels = torch.cat([both.source_labels, both.labels, guess])  # [n]
-            turn = joint_components(x, domain, labels, classes, self.mu, dims)
+            turn = joint_components(x, domain, labels, task.classes, self.mu, dims)
             space = Space(turn, x.mean(0) @ turn, x[:0], 1.0)
             source, items = space.place(both.source), space.place(both.items)
             if not len(guess):
                 break
-            known = torch.cat([source, items[:taught]]), torch.cat([both.source_labels, both.labels])
-            head = fit(self.learner(), make_task(*known, unlabeled=items[taught:], classes=classes))
+            head = fit(self.learner(), together(both, source, space, task))
             before, guess = guess, head.logits(items[taught:]).argmax(-1)
             if torch.equal(before, guess):
                 break

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot import Strategy, hookimpl, option
+from fewshot import Strategy, Task, hookimpl, option
 from fewshot_plugins._alignment import Alignment, Space
 from fewshot_plugins._domains import Domains
 
@@ -24,7 +24,7 @@ class Pooled(Alignment):
     paper = "Daume 2007, arXiv:0907.1815"
     then: str = option("ridge", "strategy that learns from source and support together")
 
-    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+    def align(self, both: Domains, task: Task) -> tuple[Tensor, Space | None]:
         """Leave both domains as they are."""
         return both.source, None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fewshot import Strategy, hookimpl, option
+from fewshot import Strategy, Task, hookimpl, option
 from fewshot.arrays import unit
 from fewshot.transfer.spectrum import spectrum
 from fewshot_plugins._alignment import Alignment, Space
@@ -35,7 +35,7 @@ class Subspace(Alignment):
     dims: int = option(50, "number of principal axes, at most", min=1)
     then: str = option("ridge", "strategy that learns from source and support once they are aligned")
 
-    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+    def align(self, both: Domains, task: Task) -> tuple[Tensor, Space | None]:
         """Find both bases and turn the source."""
         x, m = both.source - both.source.mean(0), both.items.mean(0)
         ours, theirs = principal_axes(both.items - m, self.dims), principal_axes(x, self.dims)  # [D, M] each

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewshot import Strategy, hookimpl, option
+from fewshot import Strategy, Task, hookimpl, option
 from fewshot.transfer.gap import median_width, rbf
 from fewshot_plugins._alignment import Alignment, Space
 from fewshot_plugins._components import moments, transfer_components
@@ -62,7 +62,7 @@ class Tca(Alignment):
     landmarks: int = option(0, "landmarks of an RBF kernel; 0 takes the linear kernel", min=0)
     then: str = option("ridge", "strategy that learns from source and support once they are aligned")
 
-    def align(self, both: Domains, classes: int) -> tuple[Tensor, Space | None]:
+    def align(self, both: Domains, task: Task) -> tuple[Tensor, Space | None]:
         """Find the components and move the source there."""
         dims = min(self.dims, len(both.source) + len(both.items) - 1)
         space = components(both.source, both.items, mu=self.mu, dims=dims, landmarks=self.landmarks)

@@ -19,6 +19,7 @@ from fewshot_plugins.label_propagation import LabelPropagation
 from fewshot_plugins.prototypical import Prototypical
 from fewshot_plugins.ridge import Ridge
 from fewshot_plugins.subspace import Subspace
+from fewshot_plugins.tca import Tca, components
 
 INPUTS = ("support", "source", "unlabeled")
 
@@ -61,7 +62,7 @@ def test_subspace_is_skada_s() -> None:
                      unlabeled=torch.from_numpy(z[3:]))  # fmt: skip
     from fewshot_plugins._domains import domains
 
-    source, space = Subspace(dims=3).align(domains(task, "subspace"), 3)
+    source, space = Subspace(dims=3).align(domains(task, "subspace"), task)
     target = space.place(torch.from_numpy(z))
     ours = torch.cat([source, target]).numpy()
     theirs = unit(torch.from_numpy(peer)).numpy()
@@ -110,6 +111,40 @@ def test_coral_then_prototypical_is_the_mean_of_the_recoloured_source_and_the_su
     wanted = -Prototypical().temperature * torch.cdist(query, means).square()
     got = fit(Coral(then="prototypical"), task).logits(query)
     torch.testing.assert_close(got - got[:, :1], wanted - wanted[:, :1])
+
+
+@pytest.mark.parametrize("name", ["coral", "subspace", "tca", "jda"])
+@pytest.mark.parametrize("then", ["auto", "tip_adapter", "clap", "em_dirichlet", "eszsl"])
+def test_phrases_and_attributes_go_along(name: str, then: str) -> None:
+    task = toy_task((*INPUTS, "text", "attributes"))
+    query, truth = toy_queries(task, 10)
+    head = fit(registry().strategy(name)(then=then), task)
+    assert float((head.logits(query).argmax(-1) == truth).double().mean()) > 0.5
+
+
+def test_coral_then_tip_adapter_sees_the_phrases_as_they_are_and_tca_moves_them() -> None:
+    task = toy_task((*INPUTS, "text"))
+    query, _ = toy_queries(task)
+    own, items = task.source_labels < task.classes, torch.cat([task.support, task.unlabeled])
+    tip = registry().strategy("tip_adapter")()
+    support = torch.cat([unit(recolour(task.source[own], items, 1.0)), task.support])
+    joint = make_task(support, torch.cat([task.source_labels[own], task.labels]), text=task.text)
+    torch.testing.assert_close(fit(Coral(then="tip_adapter"), task).logits(query), fit(tip, joint).logits(query))
+    space = components(task.source[own].double(), items.double(), mu=1.0, dims=50)
+    support = torch.cat([space.place(task.source[own]), space.place(task.support)])
+    joint = make_task(support, joint.labels, text=space.place(task.text.double()))
+    wanted = fit(tip, joint).logits(space.place(query))
+    torch.testing.assert_close(fit(Tca(then="tip_adapter"), task).logits(query), wanted)
+
+
+def test_classes_known_by_attributes_alone_may_follow_an_alignment() -> None:
+    task = toy_task((*INPUTS, "attributes"))
+    kept, own = task.labels != 3, (task.source_labels < 3)
+    fewer = make_task(task.support[kept], task.labels[kept], attributes=task.attributes, unlabeled=task.unlabeled,
+                      source=task.source[own], source_labels=task.source_labels[own])  # fmt: skip
+    assert fit(Coral(then="eszsl"), fewer).logits(toy_queries(task)[0]).shape[-1] == 4
+    with pytest.raises(MissingInput, match="an example of class number 3"):
+        fit(Coral(), fewer)
 
 
 @pytest.mark.parametrize("name", ["coral", "jda"])
