@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from fewshot.metrics.interval import Estimate
 from fewshot.transfer.trial import ALONE, Pair, Trial, candidates, try_out
 from fewshot.transfer.what import Suitability, ranked
@@ -44,7 +46,7 @@ class Advice:
         size = f"{100 * abs(self.gain.mean):.1f} +- {100 * self.gain.half_width:.1f} points"
         return {
             "helps": f"the source helps by {size}",
-            "hurts": f"the source hurts by {size}: leave it out, or use a strategy that measured better",
+            "hurts": f"the source hurts by {size}: leave it out, or let a strategy weigh it",
             "no difference": f"no difference: with the source {100 * self.gain.mean:+.1f} +- "
             f"{100 * self.gain.half_width:.1f} points",
         }[self.verdict]
@@ -139,16 +141,16 @@ def choose(trial: Trial) -> str:
     """The strategy to use: one that is better for certain, or else a safe one.
 
     A trial on few items is noisy, and the best of many looks better than it is. So the strategy of highest accuracy is
-    taken only when the interval of its gain excludes zero. If none is, and pooling does not hurt for certain,
-    `biased_ridge` is taken, which gives the source the weight that leaving examples out gives it, none if need be; and
-    the target alone otherwise.
+    taken only when the interval of its gain excludes zero. If none is, `biased_ridge` is taken, which gives the source
+    the weight that leaving examples out gives it: a source that hurts when pooled may still help at a small weight. The
+    target alone is taken where even that hurts for certain, or where it never gave the source any weight.
     """
     best = trial.best()
     if best != ALONE and surely(trial.gain(best)) > 0:
         return best
-    plain = next((name for name in PLAIN if name in trial.accuracy), ALONE)
-    harmful = plain != ALONE and surely(trial.gain(plain)) < 0
-    return SAFE if SAFE in trial.accuracy and not harmful else ALONE
+    if SAFE not in trial.accuracy or np.array_equal(trial.accuracy[SAFE], trial.accuracy[ALONE]):
+        return ALONE
+    return ALONE if surely(trial.gain(SAFE)) < 0 else SAFE
 
 
 def surely(gain: Estimate) -> int:

@@ -101,7 +101,11 @@ def test_choice_wants_certainty_or_safety() -> None:
     assert choose(trial(steady=0.05, pooled=0.0)) == "steady"
     assert choose(trial(pooled=0.01, tca=0.02, biased_ridge=0.0)) == "biased_ridge"
     assert choose(trial(pooled=-0.3, tca=0.02, biased_ridge=-0.3)) == "ridge"
+    assert choose(trial(pooled=-0.3, biased_ridge=0.0)) == "biased_ridge"  # pooling hurts, weighing does not
     assert choose(trial(multi_task=0.01)) == "ridge"
+    unweighted = trial(pooled=-0.3)
+    unweighted.accuracy["biased_ridge"] = unweighted.accuracy["ridge"]  # no split gave the source any weight
+    assert choose(unweighted) == "ridge"
 
 
 def test_thinning_is_even_and_spanning_keeps_inner_products() -> None:
