@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fewshot.cli.task_options import given_path
+from fewshot.cli.task_options import MAP, crossing, given_path
 
 if TYPE_CHECKING:
-    from fewshot.transfer.crossmap import CrossMap
     from fewshot.transfer.trial import Pair
     from fewshot.transfer.what import Suitability
 
@@ -27,10 +26,7 @@ OF_TEXTS = ("lite",)  # the one of these that takes texts
 @click.option("--repeats", default=20, show_default=True, type=click.IntRange(2), help="Splits of the target.")
 @click.option("--seed", default=0, show_default=True, type=int, help="Seed of the splits.")
 @click.option("--other-classes", is_flag=True, help="The source's classes are meant to differ from the target's.")
-@click.option(
-    "--map", "bridge", nargs=2, type=given_path, metavar="INDEX INDEX",
-    help="Two indexes of the same pictures, by the source's and by the target's encoder.",
-)  # fmt: skip
+@MAP
 @click.option("--json", "json_file", type=given_path, metavar="FILE", help="Write everything measured as JSON.")
 @click.option("--html", "html_file", type=given_path, metavar="FILE", help="Write a page with pictures.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
@@ -72,8 +68,9 @@ def advise(
     pairs = embedded_pairs(source, target, encoders, bridge, other_classes, device)
     scored: list[Suitability] = [suitability(name, pair) for name, pair in pairs.items()]
     best = ranked(scored)[0][0].encoder
+    places = (str(source), str(target), *map(str, bridge or ()))
     options = {"strategies": strategies, "repeats": repeats, "seed": seed, "texts": texts}
-    advice = answer(pairs[best], scored, encoder=best, places=(str(source), str(target)), **options)  # type: ignore[arg-type]
+    advice = answer(pairs[best], scored, encoder=best, places=places, **options)  # type: ignore[arg-type]
     for line in lines(advice):
         click.echo(line)
     if json_file is not None:
@@ -112,7 +109,7 @@ def embedded_pairs(
     if len(stores) == 2 or (source == target and stores):
         here, there = stores[source], stores[target]
         if bridge:
-            here = moved(here, crossing(bridge), there)
+            here = moved(here, crossing(bridge), there.encoder, there.fingerprint)
         if here.fingerprint != there.fingerprint:
             raise FingerprintMismatch(
                 f"source {source} was embedded by {here.encoder!r} ({here.fingerprint}), target {target} by "
@@ -132,14 +129,3 @@ def embedded_pairs(
         pairs[name] = pair_up(here, there, other_classes=other_classes)
         check_size(pairs[name])  # before the next encoder takes its minutes
     return pairs
-
-
-def crossing(bridge: tuple[Path, Path]) -> tuple[CrossMap, str, str]:
-    """Learn the map between two indexes and say how good it is."""
-    from fewshot.transfer.crossmap import map_between
-
-    found = map_between(*bridge)
-    click.echo(
-        f"map: {found[0].items} shared pictures, explains {100 * found[0].fit:.0f} % of those left out", err=True
-    )
-    return found

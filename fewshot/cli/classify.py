@@ -47,7 +47,8 @@ def classify(paths: tuple[str, ...], model: Path | None, top: int, as_json: bool
 def _load(model: Path, task: dict[str, Any]) -> Any:
     given = [name for name, value in task.items() if value and name not in ("device", "encoder")]
     if given:
-        raise InvalidOption(f"--model brings its own classes and strategy; leave out {', '.join(sorted(given))}")
+        typed = sorted("--" + {"bridge": "map", "option_pairs": "option"}.get(n, n.replace("_", "-")) for n in given)
+        raise InvalidOption(f"--model brings its own classes and strategy; leave out {', '.join(typed)}")
     from fewshot.classifier import Classifier
 
     return Classifier.load(model, device=task["device"], progress=True)

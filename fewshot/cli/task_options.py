@@ -11,7 +11,11 @@ import click
 from fewshot.errors import DataError, InvalidOption
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fewshot.classifier import Classifier
+    from fewshot.encoders import Encoder
+    from fewshot.transfer.crossmap import CrossMap
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +27,10 @@ def given_path(text: str) -> Path:
     return Path(text)
 
 
+MAP = click.option(
+    "--map", "bridge", nargs=2, type=given_path, metavar="INDEX INDEX",
+    help="Two indexes of the same pictures, by the source's encoder and by the target's.",
+)  # fmt: skip
 OPTIONS = (
     click.option("--classes", metavar="A,B,C", help="Class names, separated by commas."),
     click.option(
@@ -38,6 +46,7 @@ OPTIONS = (
     click.option(
         "--source", type=given_path, metavar="DIR", help="Labelled examples of another domain to transfer from."
     ),
+    MAP,
     click.option("--template", multiple=True, metavar="TEXT", help="Prompt with {} for the class name; repeatable."),
     click.option("-s", "--strategy", metavar="NAME", help="Strategy; see `fewshot strategies`."),
     click.option("-o", "--option", "option_pairs", multiple=True, metavar="K=V", help="Option of the strategy."),
@@ -62,6 +71,7 @@ def learn(
     attributes: Path | None,
     unlabeled: tuple[Path, ...],
     source: Path | None,
+    bridge: tuple[Path, Path] | None,
     template: tuple[str, ...],
     strategy: str | None,
     option_pairs: tuple[str, ...],
@@ -93,11 +103,42 @@ def learn(
     options = split_pairs(option_pairs)
     how: dict[str, Any] = {"options": options, "calibrate": calibrate, "device": device}
     classifier = Classifier(strategy, encoder or "lite", progress=True, **how)
+    far: dict[str, Any] = {"source": source}
+    if bridge:
+        far = dict(zip(("source", "source_labels"), carried(source, bridge, classifier.encoder), strict=True))
     return classifier.fit(
         support,
         classes=classes_file or classes,
         templates=template,
         attributes=attributes,
         unlabeled=list(unlabeled) or None,
-        source=source,
+        **far,
     )
+
+
+def carried(source: Path | None, bridge: tuple[Path, Path], encoder: Encoder) -> tuple[Tensor, list[str]]:
+    """The labelled items of an index of another encoder, in the space of this one.  -> [N, D], N
+
+    Raises
+    ------
+    InvalidOption
+        without an index to carry over.
+    """
+    from fewshot.database import is_store
+    from fewshot.transfer.sides import moved, read_index_side
+
+    if source is None or not is_store(source):
+        raise InvalidOption("--map carries an index over; give one as --source, or leave it out")
+    return moved(read_index_side(source), crossing(bridge), encoder.name, encoder.fingerprint).labelled()
+
+
+def crossing(bridge: tuple[Path, Path]) -> tuple[CrossMap, str, str]:
+    """Learn the map between two indexes and say how good it is."""
+    from fewshot.transfer.crossmap import map_between
+
+    found = map_between(*bridge)
+    share = f"{100 * found[0].fit:.0f} %" if found[0].fit > 0 else "nothing"
+    click.echo(
+        f"map: {found[0].kind} on {found[0].items} shared pictures, explains {share} of those left out", err=True
+    )
+    return found

@@ -91,7 +91,7 @@ def advise(
     scored: Sequence[Suitability],
     *,
     encoder: str,
-    places: tuple[str, str],
+    places: Sequence[str],
     strategies: Sequence[str] = (),
     repeats: int = 20,
     seed: int = 0,
@@ -106,7 +106,7 @@ def advise(
     scored
         the encoders that were compared.
     places
-        how the user wrote source and target, for the command.
+        how the user wrote source and target, and the two indexes of a map if there is one, for the command.
     strategies
         strategies to try; none takes those that suit the classes.
     texts
@@ -160,8 +160,9 @@ def surely(gain: Estimate) -> int:
     return 1 if gain.mean > 0 else -1
 
 
-def command(strategy: str, encoder: str, source: str, target: str) -> str:
-    """What to run: the target alone, or with the source."""
+def command(strategy: str, encoder: str, source: str, target: str, *bridge: str) -> str:
+    """What to run: the target alone, or with the source, through the map between two indexes if need be."""
     words = ["fewshot", "fit", "--support", target, "--encoder", encoder, "-s", strategy]
-    words += [] if strategy == ALONE else ["--source", source]
+    if strategy != ALONE:
+        words += ["--source", source, *(["--map", *bridge] if bridge else [])]
     return shlex.join([*words, "--out", "target.fewshot"])

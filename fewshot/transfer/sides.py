@@ -111,8 +111,8 @@ def _listed(names: tuple[str, ...]) -> str:
     return (", ".join(names[:SHOWN]) or "none") + more
 
 
-def moved(side: Side, through: tuple[CrossMap, str, str], onto: Side) -> Side:
-    """The source in the target's space by a map learned between their encoders.
+def moved(side: Side, through: tuple[CrossMap, str, str], encoder: str, fingerprint: str) -> Side:
+    """The source in the space of the target's encoder by a map learned between the two.
 
     Raises
     ------
@@ -120,9 +120,9 @@ def moved(side: Side, through: tuple[CrossMap, str, str], onto: Side) -> Side:
         when the map starts or ends at another encoder.
     """
     crossing, start, end = through
-    if (start, end) != (side.fingerprint, onto.fingerprint):
+    if (start, end) != (side.fingerprint, fingerprint):
         raise DataError(
             f"--map leads from {start} to {end}, but the source is of {side.encoder} ({side.fingerprint}) and the "
-            f"target of {onto.encoder} ({onto.fingerprint}); give two indexes made by these two, source's first"
+            f"target of {encoder} ({fingerprint}); give two indexes made by these two, source's first"
         )
-    return Side(crossing.place(side.x), side.labels, onto.encoder, onto.fingerprint)
+    return Side(crossing.place(side.x), side.labels, encoder, fingerprint)

@@ -1,6 +1,8 @@
 """`fewshot advise` from files to answers: JSON, page, indexes, a map between encoders; one line for a mistake."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from fewshot.cli import cli
 from fewshot.store import Store
+from fewshot.transfer.advice import command
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 60, 200)}
 
@@ -82,10 +85,36 @@ def test_a_map_joins_two_encoders(tmp_path: Path) -> None:
     assert "index both with one encoder, or pass --map" in error
     code, _, error = run(*words, "--map", other_bridge, bridge)
     assert code == 0, error
-    assert "map: 36 shared pictures, explains" in error
+    assert re.search(r"map: (ridge|cca) on 36 shared pictures, explains \d+ % of those left out", error)
     code, _, error = run(*words, "--map", bridge, other_bridge)
     assert code == 2
     assert "give two indexes made by these two" in error
+
+
+def test_a_source_of_another_encoder_is_learned_from_through_the_map(tmp_path: Path) -> None:
+    target, shared = make(tmp_path / "t", 4, seed=1), make(tmp_path / "shared", 12, seed=2)
+    bridge, other = index(shared, tmp_path / "b.index"), index(shared, tmp_path / "b2.index")
+    source = index(make(tmp_path / "s", 8), tmp_path / "s2.index")
+    for store in (source, other):
+        rewrite(store)
+    model = tmp_path / "m.fewshot"
+    asked = command("pooled", "toy", str(source), str(target), str(other), str(bridge))
+    words = [*shlex.split(asked)[1:-1], str(model)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    lines = CliRunner().invoke(cli, ["classify", str(target), "--model", str(model), "--top", "1"]).stdout.splitlines()
+    right = [Path(path).parent.name == answer.split()[0] for path, answer in (line.split(": ") for line in lines)]
+    assert (len(right), sum(right) >= 10) == (12, True)
+    assert "--map" not in command("ridge", "toy", "s", "t", "a", "b")
+    for wrong, text in (
+        (["--source", str(target)], "--map carries an index over"),
+        ([], "--map carries an index over"),
+    ):
+        rest = [w for w in words if w not in ("--source", str(source))] + wrong
+        done = CliRunner().invoke(cli, [*rest, "--force"])
+        assert (done.exit_code, text in done.output) == (2, True), done.output
+    done = CliRunner().invoke(cli, ["classify", str(target), "--model", str(model), "--map", str(other), str(bridge)])
+    assert "leave out --map" in done.output
 
 
 def rewrite(folder: Path) -> None:

@@ -95,7 +95,7 @@ def test_templates_and_files(photos: Path, tmp_path: Path) -> None:
         (["--support", "nowhere"], "neither a folder"),
         (["--attributes", "nowhere.csv"], "cannot be read"),
         (["--model", "nowhere"], "nowhere is not there"),
-        (["--model", "nowhere", "--classes", "a,b"], "leave out classes"),
+        (["--model", "nowhere", "--classes", "a,b"], "leave out --classes"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(words: list[str], text: str, photos: Path) -> None:
