@@ -13,6 +13,7 @@ from fewshot.cli import cli
 from fewshot.datasets import Text
 from fewshot.datasets.table import read_table
 from fewshot.embed_items import embed_items
+from fewshot.errors import DataError
 from fewshot.inputs import embed_inputs
 
 
@@ -72,6 +73,17 @@ def test_a_table_of_texts_is_classified_from_a_table_of_examples_and_a_source(tm
         "warm",
         "cold",
     ]
+
+
+def test_line_breaks_within_a_text_stay(tmp_path: Path) -> None:
+    texts = ("two\nlines", "a\u2028separator", "next\x85line", "plain")
+    table(tmp_path / "t.csv", [(text, "ab"[i % 2]) for i, text in enumerate(texts)])
+    lines = [json.dumps({"text": text, "label": "ab"[i % 2]}, ensure_ascii=False) for i, text in enumerate(texts)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert read_table(tmp_path / "t.csv").sources == read_table(tmp_path / "t.jsonl").sources == texts
+    (tmp_path / "long.csv").write_text("text,label\n" + "x" * 200_000 + ",a\n")
+    with pytest.raises(DataError, match=r"long.csv, row 2: not CSV \(field larger"):
+        read_table(tmp_path / "long.csv")
 
 
 def test_a_wrong_table_is_one_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
@@ -60,13 +61,13 @@ def read_texts(table: Path) -> list[Text]:
 
 
 def _rows(table: Path, wanted: Set[str] = frozenset({"label"})) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Number and content of each row; numbers count lines of the file, so a CSV's first row is row 2."""
+    """Number and content of each row; numbers count lines of the file, of a row its last, so a CSV's first is row 2."""
     try:
         text = table.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{table} cannot be read: {error}") from error
     if table.suffix.lower() == ".csv":
-        reader = csv.DictReader(text.splitlines())
+        reader = csv.DictReader(io.StringIO(text, newline=""))  # a quoted text may hold line breaks
         columns = set(reader.fieldnames or ())
         missing = wanted - columns - ({"label"} if "name" in columns else set())
         missing |= set() if columns & {"path", "text"} else {"path"}
@@ -75,10 +76,13 @@ def _rows(table: Path, wanted: Set[str] = frozenset({"label"})) -> Iterator[tupl
                 f"{table}: the first line must name the columns path and label, or text and label; "
                 f"{sorted(missing)} missing"
             )
-        for row in reader:
-            yield reader.line_num, row
+        try:
+            for row in reader:
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise DataError(f"{table}, row {reader.line_num + 1}: not CSV ({error})") from error
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON may hold other line separators as they are
         if not line.strip():
             continue
         try:
