@@ -1,4 +1,4 @@
-"""timm: the pooled features of any timm model, by name or from a checkpoint file; pictures only."""
+"""timm: pooled features of any timm model or one of its stages, by name or from a checkpoint file; pictures only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fewshot.encoders import Encoder, hub
 from fewshot.encoders.body import Body, module_body, put
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint, state_sha256
-from fewshot.errors import FormatError, WeightsMissing
+from fewshot.errors import FormatError, WeightsMissing, unknown
 from fewshot.hookspecs import hookimpl
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -25,7 +25,7 @@ class TimmEncoder(Encoder):
     """What a timm model computes before its classifier, pooled, with the preprocessing of its weights."""
 
     prefix = "timm"
-    about = "any timm model, pictures only: timm:NAME, or timm:NAME@CHECKPOINT for a file"
+    about = "any timm model, pictures only: timm:NAME, timm:NAME:stageN for a depth, either @CHECKPOINT for a file"
     modalities = frozenset({"image"})
 
     def __init__(self, name: str, model: Any, device: torch.device) -> None:
@@ -44,10 +44,12 @@ class TimmEncoder(Encoder):
     def create(cls, spec: str, device: torch.device) -> TimmEncoder:
         """Load `NAME` (from the hub or its cache) or `NAME@CHECKPOINT` (a state dict: .pth, .bin or .safetensors).
 
+        After NAME may come `:stageN`: features of that depth, from 1 on.
+
         Raises
         ------
         UnknownName
-            for a model that timm does not know.
+            for a model that timm does not know, or a stage that it does not have.
         WeightsMissing
             when there is no such file, or the weights are not on this machine and cannot be downloaded.
         FormatError
@@ -56,12 +58,13 @@ class TimmEncoder(Encoder):
         import timm
 
         name, at, path = spec.partition("@")
+        name, deep, stage = name.partition(":")
         if not timm.is_model(name):
             raise hub.unknown_model(
                 "timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'"
             )
         model = _from_file(name, Path(path)) if at else _from_hub(name)
-        return cls(f"timm:{spec}", model, device)
+        return TimmStage(spec, model, device, stage) if deep else cls(f"timm:{spec}", model, device)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Apply the preprocessing that belongs to the weights.  -> [3, H, W]"""
@@ -72,8 +75,12 @@ class TimmEncoder(Encoder):
         """Embed prepared pictures.  [n, 3, H, W] -> [n, D]"""
         with exact():
             pixels = batch.to(self.device, memory_format=torch.channels_last)
-            embeddings = unit(self._model(pixels).float()).cpu()
+            embeddings = unit(self._features(pixels).float()).cpu()
         return embeddings.clone()
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self._model(pixels)
+        return features
 
     def body(self) -> Body:
         """Return the model up to its pooled features."""
@@ -82,6 +89,25 @@ class TimmEncoder(Encoder):
     def adopt(self, tensors: Mapping[str, Tensor]) -> None:
         """Change some of the model's weights."""
         put(self._model, tensors)
+
+
+class TimmStage(TimmEncoder):
+    """The maps of one stage (a block, for a transformer), averaged over the picture; it cannot be trained further."""
+
+    def __init__(self, spec: str, model: Any, device: torch.device, stage: str) -> None:
+        count = len(model.feature_info) if hasattr(model, "forward_intermediates") else 0
+        names = [f"stage{n}" for n in range(1, count + 1)]
+        if stage not in names:
+            raise unknown(f"stage of timm:{spec.partition(':')[0]}", stage, names)
+        self._index = names.index(stage)
+        super().__init__(f"timm:{spec}", model, device)
+        self.fingerprint = fingerprint("timm", self.fingerprint, stage, "mean over places")
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        maps: list[Tensor] = self._model.forward_intermediates(pixels, indices=[self._index], intermediates_only=True)
+        return maps[0].mean((-2, -1))  # [n, D]
+
+    body, adopt = Encoder.body, Encoder.adopt
 
 
 def _from_file(name: str, path: Path) -> Any:

@@ -28,6 +28,26 @@ def test_embeddings_are_timms_pooled_features(timm_file: Path) -> None:
         encoder.encode_texts(["a dog"])
 
 
+def test_a_stage_is_timms_own_maps_averaged(timm_file: Path) -> None:
+    photos = [Image.fromarray(skimage_data.astronaut()), Image.fromarray(skimage_data.coffee())]
+    net = timm.create_model("test_resnet", pretrained=False, features_only=True)
+    net.load_state_dict(torch.load(timm_file, weights_only=True), strict=False)  # all but the classifier
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(net), is_training=False)
+    with torch.no_grad():
+        maps = net.eval()(torch.stack([transform(photo) for photo in photos]))
+    prints = {load_encoder(f"timm:test_resnet@{timm_file}", "cpu").fingerprint}
+    for number in (1, 3, 5):
+        encoder = load_encoder(f"timm:test_resnet:stage{number}@{timm_file}", "cpu")
+        assert (encoder.encode_images(photos) - F.normalize(maps[number - 1].mean((2, 3)))).abs().max() < 1e-5
+        prints.add(encoder.fingerprint)
+    assert len(prints) == 4
+    with pytest.raises(MissingInput, match="cannot be trained further"):
+        encoder.body()
+    for wrong in ("stage0", "stage6", "3", ""):
+        with pytest.raises(UnknownName, match="unknown stage of timm:test_resnet"):
+            load_encoder(f"timm:test_resnet:{wrong}@{timm_file}", "cpu")
+
+
 def test_a_checkpoint_must_fit_in_all_but_the_classifier(timm_file: Path, tmp_path: Path) -> None:
     state = torch.load(timm_file, weights_only=True)
     path = tmp_path / "part.pth"
