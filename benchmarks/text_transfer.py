@@ -90,8 +90,8 @@ def text(result: dict) -> str:
     lines = [
         "# Good or bad? A classifier carried from one kind of text to another",
         "",
-        f"Accuracy in % on {TESTS} texts a class of the target by the number of labelled target texts a class, and the "
-        "gain of learning with the source on the target alone (`ridge`), in points; 95 % half widths over "
+        f"Accuracy in % on up to {TESTS} texts a class of the target by the number of labelled target texts a class, "
+        "and the gain of learning with the source on the target alone (`ridge`), in points; 95 % half widths over "
         f"{DRAWS} draws of the labelled texts, which share the test texts. Sources of at most 600 texts. *Source* is "
         "the source's classifier as it is, *names* is `zero_shot` with the labels' names; their half widths are over "
         "the test texts. Sentences and ratings: Hutto, Gilbert 2014. Made by `" + result["command"] + "`.",

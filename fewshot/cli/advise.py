@@ -102,9 +102,10 @@ def embedded_pairs(
     from fewshot.database import is_store
     from fewshot.encoders import load_encoder
     from fewshot.errors import FingerprintMismatch, InvalidOption
-    from fewshot.transfer.sides import holds_texts, moved, pair_up, read_index_side, read_side
+    from fewshot.transfer.sides import holds_texts, moved, pair_up, read_index_side, read_labels, read_side
     from fewshot.transfer.trial import check_size
 
+    check_size(pair_up(read_labels(source), read_labels(target), other_classes=other_classes))  # before any embedding
     stores = {path: read_index_side(path) for path in (source, target) if is_store(path)}
     if len(stores) == 2 or (source == target and stores):
         here, there = stores[source], stores[target]
@@ -127,5 +128,5 @@ def embedded_pairs(
         click.echo(f"embedding with {name}", err=True)
         here, there = (read_side(path, encoder, progress=True) for path in (source, target))
         pairs[name] = pair_up(here, there, other_classes=other_classes)
-        check_size(pairs[name])  # before the next encoder takes its minutes
+        check_size(pairs[name])  # pictures that cannot be read are gone by now
     return pairs

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot.arrays import to_tensor
 from fewshot.database import is_store
-from fewshot.datasets import Text
+from fewshot.datasets import Text, read_items
 from fewshot.datasets.table import read_table
 from fewshot.encoders import Encoder
 from fewshot.errors import DataError
@@ -53,6 +53,20 @@ def read_index_side(path: Path) -> Side:
         return Side(x, tuple(entry.label for entry in entries), store.encoder, store.fingerprint)
 
 
+def read_labels(path: Path) -> Side:
+    """Read what `read_side` does, but for the embeddings, which have width 0: enough to check the labels by.
+
+    Raises
+    ------
+    DataError
+        when nothing can be read, or there is one class only.
+    """
+    if not path.exists():
+        raise DataError(f"{path} is not there; give a folder of class folders, a table of path and label, or an index")
+    labels = read_index_side(path).labels if is_store(path) else read_items(path).labels
+    return Side(torch.zeros(len(labels), 0), labels, "", "")
+
+
 def read_side(path: Path, encoder: Encoder, *, progress: bool = False) -> Side:
     """Read a folder of class folders, a table, or an index.
 
@@ -67,8 +81,6 @@ def read_side(path: Path, encoder: Encoder, *, progress: bool = False) -> Side:
         with Store.open(path) as store:
             store.check_encoder(encoder)
         return read_index_side(path)
-    if not path.exists():
-        raise DataError(f"{path} is not there; give a folder of class folders, a table of path and label, or an index")
     embedded, labels = embed_labelled(encoder, path, None, progress)
     return Side(embedded.embeddings, tuple(labels), encoder.name, encoder.fingerprint)
 
@@ -102,7 +114,7 @@ def pair_up(source: Side, target: Side, *, other_classes: bool = False) -> Pair:
     number = {name: i for i, name in enumerate([*classes, *(n for n in source.classes if n not in classes)])}
     x, labels = source.labelled()
     z, own = target.labelled()
-    numbers, owns = torch.tensor([number[n] for n in labels]), torch.tensor([number[n] for n in own])
+    numbers, owns = (torch.tensor([number[n] for n in names], dtype=torch.int64) for names in (labels, own))
     return Pair(x, numbers, z, owns, classes)
 
 

@@ -99,6 +99,8 @@ def check_size(pair: Pair) -> None:
         naming the class, or the source's only one.
     """
     count = np.bincount(pair.labels.numpy(), minlength=len(pair.classes))
+    if not pair.classes:
+        raise DataError("the target has no labelled items; put them into class folders, or list them with a label")
     if len(pair.classes) < 2:
         raise DataError(f"the target has one class only, {pair.classes[0]!r}; advice needs at least two")
     if count.min() < 2:
@@ -107,6 +109,8 @@ def check_size(pair: Pair) -> None:
             f"class {few!r} of the target has {count.min()} labelled items; advice needs at least 2 of each class, one "
             "to learn from and one to test with"
         )
+    if not len(pair.source_labels):
+        raise DataError("the source has no labels; put its items into class folders, or list them with a label")
     if len(torch.unique(pair.source_labels)) < 2:
         raise DataError("the source has one class only; a source that tells nothing apart has nothing to transfer")
 
