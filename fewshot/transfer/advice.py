@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fewshot.database import is_store
 from fewshot.metrics.interval import Estimate
 from fewshot.transfer.trial import ALONE, Pair, Trial, candidates, try_out
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
 
 PLAIN = ("pooled", "multi_task")  # what "with the source" means, for a source of the same classes and of others
+TUNABLE = ("lite", "timm", "clip")  # prefixes of encoders that `fewshot finetune` takes
 SAFE = "biased_ridge"  # chooses how far to trust the source by leaving examples out, down to not at all
 
 
@@ -34,6 +38,7 @@ class Advice:
     left_out: dict[str, str]
     strategy: str  # the one to use
     command: str
+    tuning: str = ""  # the command that fine-tunes, where the quadrant says so and the encoder can be
 
     @property
     def verdict(self) -> str:
@@ -79,6 +84,7 @@ class Advice:
                 "strategy": self.strategy,
                 "reason": self.how,
                 "command": self.command,
+                "tuning": self.tuning,
                 "accuracy": {name: asdict(e) for name, e in self.accuracy.items()},
                 "gains": {name: asdict(e) for name, e in self.gains.items()},
                 "left_out": self.left_out,
@@ -120,13 +126,14 @@ def advise(
     trial = try_out(pair, candidates(pair, strategies), repeats=repeats, seed=seed)
     gap = measure_gap(pair.source, pair.target, pair.labels)
     plain = next((name for name in PLAIN if name in trial.accuracy), trial.best())
+    rule = quadrant(gap, len(pair.labels), len(pair.classes), texts=texts)
     gains = {name: trial.gain(name) for name in trial.accuracy if name != ALONE}
     chosen = choose(trial)
     return Advice(
         what=tuple(ranked(scored)),
         encoder=encoder,
         gap=gap,
-        quadrant=quadrant(gap, len(pair.labels), len(pair.classes), texts=texts),
+        quadrant=rule,
         plain=plain,
         gain=trial.gain(plain),
         accuracy={name: Estimate(float(v.mean()), math.nan, len(v)) for name, v in trial.accuracy.items()},
@@ -134,6 +141,7 @@ def advise(
         left_out=trial.left_out,
         strategy=chosen,
         command=command(chosen, encoder, *places),
+        tuning="" if texts or not rule.large else tuning(encoder, places[1], similar=rule.similar),
     )
 
 
@@ -166,3 +174,15 @@ def command(strategy: str, encoder: str, source: str, target: str, *bridge: str)
     if strategy != ALONE:
         words += ["--source", source, *(["--map", *bridge] if bridge else [])]
     return shlex.join([*words, "--out", "target.fewshot"])
+
+
+def tuning(encoder: str, target: str, *, similar: bool) -> str:
+    """What fine-tunes the last stages, or all; of a stage's encoder the whole one. Empty where none can be trained.
+
+    An index cannot be trained on, since it holds no pictures.
+    """
+    base = re.sub(r":stage\d+", "", encoder)
+    if base.partition(":")[0] not in TUNABLE or is_store(Path(target)):
+        return ""
+    words = ["fewshot", "finetune", "--data", target, "--encoder", base, *([] if similar else ["--freeze", "none"])]
+    return shlex.join([*words, "--out", "target.w"])

@@ -54,6 +54,8 @@ def lines(advice: Advice) -> Iterator[str]:
         yield f"  {name}: {accuracy} %{f', {gain} points' if gain else ''}"
     for name, reason in advice.left_out.items():
         yield f"  {name} was not tried: {reason}"
+    if advice.tuning:
+        yield f"to fine-tune: {advice.tuning}"
     yield f"run: {advice.command}"
 
 

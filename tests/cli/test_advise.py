@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewshot.cli import cli
 from fewshot.store import Store
-from fewshot.transfer.advice import command
+from fewshot.transfer.advice import command, tuning
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 60, 200)}
 
@@ -123,6 +123,24 @@ def rewrite(folder: Path) -> None:
         (folder / "embeddings.f32").write_bytes(flipped.tobytes())
         store.database.execute("UPDATE meta SET value = '\"toy-flipped\"' WHERE key = 'fingerprint'")
         store.database.commit()
+
+
+def test_a_large_target_gets_a_command_that_fine_tunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fewshot.transfer.when.LARGE", 4)
+    source, target = make(tmp_path / "s", 4), make(tmp_path / "t", 4, dark=0.7, seed=1)
+    words = ["--source", source, "--target", target, "--repeats", 2, "-s", "pooled"]
+    lines = run(*words, "--encoder", "lite:stage7", "--html", tmp_path / "a.html")[1].splitlines()
+    asked = next(line for line in lines if line.startswith("to fine-tune: ")).removeprefix("to fine-tune: fewshot ")
+    assert f"finetune --data {target} --encoder lite " in asked
+    assert f"--data {target}" in (tmp_path / "a.html").read_text()
+    words_of_it = [*shlex.split(asked)[:-1], str(tmp_path / "t.w"), "--epochs", "1"]
+    done = CliRunner().invoke(cli, words_of_it)
+    assert done.exit_code == 0, done.output
+    assert not any(line.startswith("to fine-tune") for line in run(*words, "--encoder", "toy")[1].splitlines())
+    assert tuning("timm:resnet18:stage3@a:stage.pth", "t", similar=False) == (
+        "fewshot finetune --data t --encoder timm:resnet18@a:stage.pth --freeze none --out target.w"
+    )
+    assert tuning("lite", str(index(target, tmp_path / "t.index")), similar=True) == ""
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
