@@ -11,7 +11,7 @@ from transfer_domains import make_pair
 
 from fewshot.features import Features
 from fewshot.metrics.interval import Estimate, mean_interval
-from fewshot.transfer.advice import choose, surely
+from fewshot.transfer.advice import choose, likely, surely
 from fewshot.transfer.gap import coral_distance, mmd, proxy_a_distance
 from fewshot.transfer.trial import ALONE, OTHER, SAME, Pair, Trial, corrected, run_parts, spanned, thinned, try_out
 
@@ -121,14 +121,16 @@ def tally(pairs: dict[str, dict]) -> str:
     hurts = [surely(Estimate(**s["real"])) < 0 for s in sides]
     flagged = [surely(Estimate(**s["said"])) < 0 for s in sides]
     costly = sum(surely(Estimate(**p["strategies"][p["advised"]]["gain"])) < 0 for p in pairs.values())
-    both = sum(a and b for a, b in zip(hurts, flagged, strict=True))
+    warned = [likely(Estimate(**s["said"])) < 0 for s in sides]
+    both, known = (sum(a and b for a, b in zip(hurts, told, strict=True)) for told in (flagged, warned))
     short = 100 * np.mean([p["short of the best"]["mean"] for p in pairs.values()])
-    right, missed, alarms = sum(p["right"] for p in pairs.values()), sum(hurts) - both, sum(flagged) - both
+    right, harmful, harmless = sum(p["right"] for p in pairs.values()), sum(hurts), len(pairs) - sum(hurts)
     return (
         f"Advice right in {right} of {len(pairs)} pairs, on average {short:.1f} points short of the best; what it "
         f"advised is worse than no transfer for certain in {costly}. Negative transfer (source + target worse than the "
-        f"target alone for certain) in {sum(hurts)} pairs: {both} flagged, {missed} missed; {alarms} false alarms in "
-        f"the other {len(pairs) - sum(hurts)}."
+        f"target alone for certain) in {harmful} pairs: {both} flagged, {harmful - both} missed; {sum(flagged) - both} "
+        f"false alarms in the other {harmless}. With the warning 'it may hurt' (one standard error below 0): {known} "
+        f"of {harmful}, and {sum(warned) - known} of the other {harmless}."
     )
 
 

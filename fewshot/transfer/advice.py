@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fewshot.database import is_store
-from fewshot.metrics.interval import Estimate
+from fewshot.metrics.interval import Estimate, t_quantile
 from fewshot.transfer.trial import ALONE, Pair, Trial, candidates, try_out
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
@@ -49,11 +49,12 @@ class Advice:
     def when(self) -> str:
         """The verdict in words."""
         size = f"{100 * abs(self.gain.mean):.1f} +- {100 * self.gain.half_width:.1f} points"
+        sign = "+-"[self.gain.mean < 0]
+        leaning = ("", "; it may help", "; it may hurt")[likely(self.gain)]
         return {
             "helps": f"the source helps by {size}",
             "hurts": f"the source hurts by {size}: leave it out, or let a strategy weigh it",
-            "no difference": f"no difference: with the source {100 * self.gain.mean:+.1f} +- "
-            f"{100 * self.gain.half_width:.1f} points",
+            "no difference": f"no difference for certain: with the source {sign}{size}{leaning}",
         }[self.verdict]
 
     @property
@@ -77,6 +78,7 @@ class Advice:
                 "strategy": self.plain,
                 "gain": asdict(self.gain),
                 "verdict": self.verdict,
+                "leaning": ("none", "helps", "hurts")[likely(self.gain)],
                 "text": self.when,
                 "quadrant": asdict(self.quadrant),
             },
@@ -164,6 +166,17 @@ def choose(trial: Trial) -> str:
 def surely(gain: Estimate) -> int:
     """1 for a gain whose interval lies above zero, -1 for one below, 0 otherwise."""
     if math.isnan(gain.half_width) or abs(gain.mean) <= gain.half_width:
+        return 0
+    return 1 if gain.mean > 0 else -1
+
+
+def likely(gain: Estimate) -> int:
+    """1 for a gain of more than one standard error, -1 for a loss of more than one, 0 otherwise.
+
+    Few labelled items seldom show a moderate harm for certain. This warns of it; where there is no difference, it does
+    so one time in six.
+    """
+    if math.isnan(gain.half_width) or abs(gain.mean) * t_quantile(0.975, gain.n - 1) <= gain.half_width:
         return 0
     return 1 if gain.mean > 0 else -1
 

@@ -1,5 +1,7 @@
 """Trials: honest splits, a corrected interval, and the right answer where the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from scipy.stats import t
 from fewshot import fit, make_task
 from fewshot.arrays import unit
 from fewshot.errors import DataError
+from fewshot.metrics.interval import Estimate
 from fewshot.registry import registry
-from fewshot.transfer.advice import Advice, advise, choose
+from fewshot.transfer.advice import Advice, advise, choose, likely, surely
 from fewshot.transfer.trial import Pair, Trial, candidates, corrected, spanned, splits, thinned, try_out
 from fewshot.transfer.what import Suitability, mean_ranks, suitability
 from fewshot.transfer.when import Gap, class_gap, quadrant
@@ -106,6 +109,16 @@ def test_choice_wants_certainty_or_safety() -> None:
     unweighted = trial(pooled=-0.3)
     unweighted.accuracy["biased_ridge"] = unweighted.accuracy["ridge"]  # no split gave the source any weight
     assert choose(unweighted) == "ridge"
+
+
+@pytest.mark.parametrize(("mean", "found"), [(0.05, 1), (0.03, 0), (0.0, 0), (-0.03, 0), (-0.05, -1)])
+def test_a_leaning_is_more_than_one_standard_error(mean: float, found: int) -> None:
+    gain = Estimate(mean, 0.04 * float(t.ppf(0.975, 19)), 20)  # a standard error of 0.04
+    assert likely(gain) == found
+    assert surely(gain) == 0
+    told = replace(answer(pair("same")), gain=gain).when
+    assert told.startswith(f"no difference for certain: with the source {100 * mean:+.1f} +- 8.4 points")
+    assert told.partition("points")[2] == {1: "; it may help", 0: "", -1: "; it may hurt"}[found]
 
 
 def test_thinning_is_even_and_spanning_keeps_inner_products() -> None:
