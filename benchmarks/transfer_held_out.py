@@ -6,7 +6,9 @@
     python benchmarks/transfer_held_out.py --data DATA --reviews hutto_ICWSM_2014 --cache CACHE \
         --out benchmarks/results/transfer_held_out
 
-The pairs, the measure and this protocol were fixed before any of them was run. The measure is that of `transfer.py`:
+The pairs, the measure and this protocol were fixed before any of them was run. Once they had been, the rule was changed
+on the ten pairs of `transfer.py` (`choose` may take `pooled`), and ten fresh pairs were fixed before any of those was
+run. The measure is that of `transfer.py`:
 the advice, from the first draw's labelled items, is right when the accuracy of what it advises, over 8 draws, is not
 below the lower end of the 95 % interval of the best strategy's. Negative transfer occurs when source + target
 (`pooled`, or `multi_task` where the classes differ) is worse than the target alone with a 95 % interval below zero, and
@@ -26,7 +28,19 @@ from itertools import permutations
 from pathlib import Path
 
 from transfer_domains import KINDS, Embeddings, review_digests
-from transfer_pairs import DRAWS, REPEATS, SHOTS, SLOW_DRAWS, Case, advice_table, gain_table, gap_table, run_case, tally
+from transfer_pairs import (
+    DRAWS,
+    REPEATS,
+    SHOTS,
+    SLOW_DRAWS,
+    Case,
+    advice_table,
+    asked_again,
+    gain_table,
+    gap_table,
+    run_case,
+    tally,
+)
 
 from fewshot.provenance import versions
 
@@ -52,7 +66,19 @@ TEXT_SHOTS, TEXT_TESTS = 20, 200
 TEXTS = tuple(Case(*kinds, shots=TEXT_SHOTS, tests=TEXT_TESTS) for kinds in permutations(KINDS, 2))
 COMMAND = "python benchmarks/transfer_held_out.py --data DATA --reviews hutto_ICWSM_2014 --cache CACHE --out OUT"
 AGAIN = tuple(Case(c.source, c.target, "", "st:all-MiniLM-L6-v2", TEXT_SHOTS, TEXT_TESTS) for c in TEXTS)
-PARTS = {"pictures": PICTURES, "texts": TEXTS, "texts, another encoder": AGAIN}
+FRESH = (
+    Case("grocery studio", "grocery shelf, test"),
+    Case("signs, other half", "signs, one half", shots=3, tests=10),
+    Case("digits, other half", "digits, one half", "a third of the labels random", shots=3),
+    Case("caltech test, 20 classes", "caltech train, 20 classes", "half of the classes exchanged", shots=4, tests=10),
+    Case("caltech", "signs"),
+    Case("omniglot", "clothing"),
+    Case("clothing, test", "clothing", "labels shifted by one", shots=10),
+    Case("films", "products", shots=5, tests=TEXT_TESTS),
+    Case("products", "films", "half of the labels shifted", shots=TEXT_SHOTS, tests=TEXT_TESTS),
+    Case("tweets", "films", shots=50, tests=TEXT_TESTS),
+)
+PARTS = {"pictures": PICTURES, "texts": TEXTS, "texts, another encoder": AGAIN, "fresh": FRESH}
 
 
 def section(title: str, pairs: dict[str, dict]) -> list[str]:
@@ -76,9 +102,16 @@ def text(result: dict) -> str:
             f"`fewshot advise` with {REPEATS} splits of the first draw's labelled items. What counts as right and as "
             "negative transfer stands in the docstring of the script. Made by `" + result["command"] + "`.",
             "",
-            "All held-out pairs (pictures and texts by `lite`): " + tally(held_out),
-            *section("Pictures", parts["pictures"]),
-            *section("Sentences, good or bad, from one kind to another (`lite`)", parts["texts"]),
+            "All held-out pairs (pictures and texts by `lite`), as first run: " + tally(held_out),
+            "",
+            "**The rule was changed after these results had been seen**, on eight draws of the ten pairs of "
+            "[transfer.md](transfer.md): where `pooled` gains more than one standard error and no less than "
+            "`biased_ridge`, it is advised. By the recorded trials that rule is " + asked_again(held_out) + "; these "
+            "pairs are no longer held out for it. The warning 'it may hurt' was added then, too. Ten fresh pairs were "
+            "fixed after the change and before any of them was run: " + tally(parts["fresh"]),
+            *section("Ten fresh pairs, by the changed rule", parts["fresh"]),
+            *section("Pictures, as first run", parts["pictures"]),
+            *section("Sentences, good or bad, from one kind to another (`lite`), as first run", parts["texts"]),
             *section("The same by `st:` all-MiniLM-L6-v2, not counted above", parts["texts, another encoder"]),
             "",
         ]
@@ -102,7 +135,7 @@ def main() -> None:
     if file.exists():
         result = json.loads(file.read_text())
     for part, cases in PARTS.items():
-        done = result["parts"][part]
+        done = result["parts"].setdefault(part, {})
         for case in cases:
             if case.name not in done:
                 sides = (embeddings.get(name, case.encoder) for name in (case.source, case.target))

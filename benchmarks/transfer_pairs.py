@@ -89,6 +89,23 @@ def recorded(trial: Trial, items: int) -> dict[str, object]:
     return {"tested": tested, "learned from": items - tested, "right answers": counts}
 
 
+def of_record(record: dict[str, object]) -> Trial:
+    """The trial that `recorded` made a record of."""
+    counts = {name: np.array(row.split(), np.int64) for name, row in record["right answers"].items()}
+    accuracy = {name: row / record["tested"] for name, row in counts.items()}
+    return Trial(accuracy, record["tested"] / record["learned from"], {})
+
+
+def asked_again(pairs: dict[str, dict]) -> str:
+    """What the present rule would have advised after the recorded trials, which another rule may have judged."""
+    right, short = 0, []
+    for p in pairs.values():
+        chosen, best = (p["strategies"][name]["accuracy"] for name in (choose(of_record(p["trial"])), p["best"]))
+        right += chosen["mean"] >= best["mean"] - best["half_width"]
+        short.append(best["mean"] - chosen["mean"])
+    return f"right in {right} of {len(pairs)} pairs, on average {100 * np.mean(short):.1f} points short of the best"
+
+
 def judged(full: Trial, advised: Trial) -> dict[str, object]:
     """The advice of a trial against the accuracies on test items."""
     choice, best = choose(advised), full.best()

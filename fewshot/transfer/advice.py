@@ -18,7 +18,8 @@ from fewshot.transfer.trial import ALONE, Pair, Trial, candidates, try_out
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
 
-PLAIN = ("pooled", "multi_task")  # what "with the source" means, for a source of the same classes and of others
+POOLED = "pooled"  # source and target as one domain
+PLAIN = (POOLED, "multi_task")  # what "with the source" means, for a source of the same classes and of others
 TUNABLE = ("lite", "timm", "clip")  # prefixes of encoders that `fewshot finetune` takes
 SAFE = "biased_ridge"  # chooses how far to trust the source by leaving examples out, down to not at all
 
@@ -65,7 +66,10 @@ class Advice:
         gain = self.gains[self.strategy]
         size = f"{100 * gain.mean:+.1f} +- {100 * gain.half_width:.1f} points on the target alone"
         if surely(gain) > 0:
-            return f"best of {len(self.accuracy)} tried: {size}"
+            first = max(self.accuracy, key=lambda name: self.accuracy[name].mean) == self.strategy
+            return f"{f'best of {len(self.accuracy)} tried' if first else 'better for certain'}: {size}"
+        if self.strategy == POOLED:
+            return f"none is better for certain, but the source likely helps as it is: {size}"
         return f"none is better for certain, and this one trusts the source only as far as it helps: {size}"
 
     def to_json(self) -> dict[str, Any]:
@@ -151,16 +155,21 @@ def choose(trial: Trial) -> str:
     """The strategy to use: one that is better for certain, or else a safe one.
 
     A trial on few items is noisy, and the best of many looks better than it is. So the strategy of highest accuracy is
-    taken only when the interval of its gain excludes zero. If none is, `biased_ridge` is taken, which gives the source
-    the weight that leaving examples out gives it: a source that hurts when pooled may still help at a small weight. The
-    target alone is taken where even that hurts for certain, or where it never gave the source any weight.
+    taken only when the interval of its gain excludes zero. If none is, two remain: pooling, where it gains more than
+    one standard error and no less than `biased_ridge`, which else is taken: it gives the source the weight that leaving
+    examples out gives it, and a source that hurts when pooled may still help at a small weight. The target alone is
+    taken where even that hurts for certain, or where it never gave the source any weight.
     """
     best = trial.best()
     if best != ALONE and surely(trial.gain(best)) > 0:
         return best
-    if SAFE not in trial.accuracy or np.array_equal(trial.accuracy[SAFE], trial.accuracy[ALONE]):
+    if SAFE not in trial.accuracy:
         return ALONE
-    return ALONE if surely(trial.gain(SAFE)) < 0 else SAFE
+    weighed, pooled = trial.accuracy[SAFE], trial.accuracy.get(POOLED)
+    if pooled is not None and likely(trial.gain(POOLED)) > 0 and pooled.mean() >= weighed.mean():
+        return POOLED
+    unused = np.array_equal(weighed, trial.accuracy[ALONE])
+    return ALONE if unused or surely(trial.gain(SAFE)) < 0 else SAFE
 
 
 def surely(gain: Estimate) -> int:

@@ -105,6 +105,12 @@ def test_choice_wants_certainty_or_safety() -> None:
     assert choose(trial(pooled=0.01, tca=0.02, biased_ridge=0.0)) == "biased_ridge"
     assert choose(trial(pooled=-0.3, tca=0.02, biased_ridge=-0.3)) == "ridge"
     assert choose(trial(pooled=-0.3, biased_ridge=0.0)) == "biased_ridge"  # pooling hurts, weighing does not
+    likely_so = trial(biased_ridge=0.0)
+    likely_so.accuracy["pooled"] = base + 0.1 * (1 + (-1.0) ** np.arange(20))  # gains 0.1 with a half width of 0.127
+    assert (surely(likely_so.gain("pooled")), likely(likely_so.gain("pooled"))) == (0, 1)
+    assert choose(likely_so) == "pooled"
+    likely_so.accuracy["biased_ridge"] = likely_so.accuracy["pooled"] + 0.001
+    assert choose(likely_so) == "biased_ridge"
     assert choose(trial(multi_task=0.01)) == "ridge"
     unweighted = trial(pooled=-0.3)
     unweighted.accuracy["biased_ridge"] = unweighted.accuracy["ridge"]  # no split gave the source any weight
