@@ -8,7 +8,6 @@ import torch
 
 from fewshot import Task, fit, make_task
 from fewshot.arrays import unit
-from fewshot.compose import make_strategy
 from fewshot.errors import FewshotError, InvalidOption, MissingInput
 from fewshot.headfile import head_from_tensors, head_to_tensors
 from fewshot.registry import registry
@@ -145,25 +144,6 @@ def test_classes_known_by_attributes_alone_may_follow_an_alignment() -> None:
     assert fit(Coral(then="eszsl"), fewer).logits(toy_queries(task)[0]).shape[-1] == 4
     with pytest.raises(MissingInput, match="an example of class number 3"):
         fit(Coral(), fewer)
-
-
-@pytest.mark.parametrize("name", ["coral", "jda"])
-def test_a_step_before_any_strategy_keeps_the_options_of_both(name: str) -> None:
-    task = toy_task(INPUTS)
-    query, _ = toy_queries(task)
-    got = make_strategy("prototypical", {"align": name, "temperature": "3"})
-    assert got == registry().strategy(name)(then="prototypical:temperature=3.0")
-    logits = fit(got, task).logits(query)
-    plain = fit(registry().strategy(name)(then="prototypical"), task).logits(query)
-    assert not torch.allclose(logits, plain)
-    assert make_strategy("gda", {"align": "coral:shrink=0.5"}) == Coral(shrink=0.5, then="gda")
-    assert make_strategy("gda", {}) == registry().strategy("gda")()
-    with pytest.raises(InvalidOption, match="'ridge' aligns nothing; use one of coral, jda, pooled, subspace, tca"):
-        make_strategy("gda", {"align": "ridge"})
-    with pytest.raises(FewshotError, match="Did you mean 'coral'"):
-        make_strategy("gda", {"align": "corl"})
-    with pytest.raises(InvalidOption, match="learns from examples, got 'zero_shot'"):
-        make_strategy("zero_shot", {"align": "coral"})
 
 
 def test_head_names_are_distinct_so_that_saved_heads_find_their_type() -> None:
