@@ -130,7 +130,7 @@ def advise(
         when the target has too few items, or either has one class only.
     """
     trial = try_out(pair, candidates(pair, strategies), repeats=repeats, seed=seed)
-    gap = measure_gap(pair.source, pair.target, pair.labels)
+    gap = measure_gap(pair.source, pair.target, pair.labels, pair.unlabeled)
     plain = next((name for name in PLAIN if name in trial.accuracy), trial.best())
     rule = quadrant(gap, len(pair.labels), len(pair.classes), texts=texts)
     gains = {name: trial.gain(name) for name in trial.accuracy if name != ALONE}

@@ -115,7 +115,8 @@ def pair_up(source: Side, target: Side, *, other_classes: bool = False) -> Pair:
     x, labels = source.labelled()
     z, own = target.labelled()
     numbers, owns = (torch.tensor([number[n] for n in names], dtype=torch.int64) for names in (labels, own))
-    return Pair(x, numbers, z, owns, classes)
+    bare = target.x[[label is None for label in target.labels]]  # [U, D]
+    return Pair(x, numbers, z, owns, classes, bare)
 
 
 def _listed(names: tuple[str, ...]) -> str:

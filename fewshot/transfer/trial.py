@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Pair:
     target: Tensor  # [n, D]
     labels: Tensor  # [n] int64 in [0, C)
     classes: tuple[str, ...]  # C names
+    unlabeled: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  # [U, D] of the target: for the gap alone
 
     @property
     def shared(self) -> int:

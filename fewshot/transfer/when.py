@@ -23,7 +23,7 @@ class Gap:
     p: float  # of the permutation test
     coral: float
     a_distance: float  # in [0, 2]
-    class_mmd2: float | None  # the same between two classes of the target, on average; None without labels
+    class_mmd2: float | None  # the same between two classes of the target, on average; None where none has two items
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,12 @@ class Quadrant:
     reason: str
 
 
-def measure_gap(source: Tensor, target: Tensor, labels: Tensor | None) -> Gap:
-    """Measure all distances.  [N, D], [n, D], labels [n] of the target or None"""
-    found = mmd(source, target)
-    between = None if labels is None else class_gap(target, labels, median_width(_sampled(source, target)))
-    return Gap(found.mmd2, found.p, coral_distance(source, target), proxy_a_distance(source, target), between)
+def measure_gap(source: Tensor, target: Tensor, labels: Tensor, unlabeled: Tensor) -> Gap:
+    """Measure all distances.  [N, D], [n, D], labels [n], further items of the target without a label [U, D]"""
+    items = torch.cat([target, unlabeled]) if len(unlabeled) else target
+    found = mmd(source, items)
+    between = class_gap(target, labels, median_width(_sampled(source, items)))
+    return Gap(found.mmd2, found.p, coral_distance(source, items), proxy_a_distance(source, items), between)
 
 
 def _sampled(source: Tensor, target: Tensor) -> Tensor:

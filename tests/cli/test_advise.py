@@ -71,6 +71,21 @@ def test_indexes_bring_their_encoder_and_their_command_runs(tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
 
 
+def test_items_of_the_target_without_a_label_count_for_the_gap_alone(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 6), make(tmp_path / "t", 4, seed=1)
+    ours, theirs = index(source, tmp_path / "s.index"), index(target, tmp_path / "t.index")
+    dark = make(tmp_path / "dark", 12, dark=0.3, seed=2)
+    words = ["--source", ours, "--repeats", 2, "-s", "pooled", "--json"]
+    assert run(*words, tmp_path / "a.json", "--target", theirs)[0] == 0
+    for i, file in enumerate(sorted(dark.rglob("*.png"))):  # beside the class folders, so they have no label
+        file.rename(target / f"{i}.png")
+    assert run(*words, tmp_path / "b.json", "--target", index(target, tmp_path / "t.index"))[0] == 0
+    few, more = (json.loads((tmp_path / name).read_text()) for name in ("a.json", "b.json"))
+    assert more["when"]["gap"]["a_distance"] > few["when"]["gap"]["a_distance"] + 0.3
+    assert more["what"][0]["logme"] == pytest.approx(few["what"][0]["logme"])
+    assert more["how"]["accuracy"] == few["how"]["accuracy"]
+
+
 def test_a_map_joins_two_encoders(tmp_path: Path) -> None:
     """The source's index is turned into another encoder's by permuting its columns, which a map can undo."""
     source, target = make(tmp_path / "s", 8), make(tmp_path / "t", 4, dark=0.7, seed=1)
