@@ -2,14 +2,16 @@
 
 The pictures, and the folder of the index, must be reachable under the same paths on every machine. A shard is complete
 or not there; its name is a hash of the files it holds, so that a worker which takes over from a lost one writes the
-same. Shards that a stopped run left behind are merged by the next.
+same. Shards that a stopped run left behind are merged by the next, without the files that have changed since.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import socket
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +33,13 @@ SHARD = 256  # files a shard
 SHARDS = "shards"  # folder in the store's
 # without those that shards of a stopped run have brought meanwhile
 NEXT_PAGE = """
-SELECT number, path FROM todo WHERE number > ? AND NOT EXISTS (SELECT 1 FROM files WHERE files.path = todo.path
+SELECT number, path, size, mtime_ns FROM todo WHERE number > ? AND NOT EXISTS (
+    SELECT 1 FROM files WHERE files.path = todo.path
     AND files.digest != '' AND files.size = todo.size AND files.mtime_ns = todo.mtime_ns)
 ORDER BY number LIMIT ?
 """
-FOUND = "SELECT size, mtime_ns, label FROM seen WHERE path = ?"
+FOUND = "SELECT label FROM seen WHERE path = ? AND size = ? AND mtime_ns = ?"
+FIRST_ANSWER = 10.0  # seconds to wait for a cluster; Ray itself waits for minutes
 
 
 class RayEngine:
@@ -66,9 +70,9 @@ class RayEngine:
         made = {"name": encoder.name, "fingerprint": encoder.fingerprint, "folder": str(folder), "batch": batch}
         made["device"] = "cuda" if gpus else "cpu"
         with Progress(total, f"{workers} Ray workers", show=total is not None) as meter:
-            for paths in _pages(store):
-                blocks = max(len(paths) // SHARD, 1)
-                data = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=blocks)
+            for files in _pages(store):
+                blocks = max(len(files) // SHARD, 1)
+                data = ray.data.from_items(files, override_num_blocks=blocks)
                 shards = data.map_batches(
                     Worker,
                     fn_constructor_kwargs=made,
@@ -78,6 +82,8 @@ class RayEngine:
                 )
                 for row in _rows(shards):
                     meter.advance(*_merge(store, folder / row["shard"], counts))
+        for left in folder.iterdir():  # by workers that were lost while they wrote
+            left.unlink(missing_ok=True)
 
 
 class Worker:
@@ -93,31 +99,35 @@ class Worker:
         self.folder = Path(folder)
         self.batch = batch
 
-    def __call__(self, files: dict[str, NDArray[np.str_]]) -> dict[str, NDArray[np.str_]]:
-        """Embed the files {"path": [n]} and return the name of the one shard that holds them {"shard": [1]}."""
-        paths = [str(path) for path in files["path"]]
-        name = hashlib.blake2b("\0".join(paths).encode(), digest_size=16).hexdigest() + ".npz"
+    def __call__(self, files: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.str_]]:
+        """Embed files and return the name of the one shard that holds them.
+
+        {"path": [n], "size": [n], "mtime_ns": [n]} -> {"shard": [1]}
+        """
+        found = [*zip(*(files[key].tolist() for key in ("path", "size", "mtime_ns")), strict=True)]
+        name = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest() + ".npz"
         if not (self.folder / name).is_file():
-            _write(self.folder / name, self.encoder, paths, self.batch)
+            _write(self.folder / name, self.encoder, found, self.batch)
         return {"shard": np.array([name])}
 
 
-def _write(target: Path, encoder: Encoder, paths: list[str], batch: int | None) -> None:
+def _write(target: Path, encoder: Encoder, files: list[tuple[str, int, int]], batch: int | None) -> None:
     from fewshot.arrays import to_numpy
     from fewshot.embedding import stream
 
     vectors, digests, listed = [np.zeros((0, encoder.dim), np.float32)], [], []
     known: set[str] = set()
-    for part in stream(encoder, paths, batch=batch, known=known):
+    for part in stream(encoder, [path for path, *_ in files], batch=batch, known=known):
         vectors.append(to_numpy(part.embeddings))
         digests += part.digests
         known.update(part.digests)
-        listed += [(paths[at], digest, "") for at, digest in zip(part.kept, part.digests, strict=True)]
-        listed += [(paths[at], digest, "") for at, digest in part.known]
-        listed += [(paths[skip.position], skip.digest, skip.reason) for skip in part.skipped]
+        listed += [(*files[at], digest, "") for at, digest in zip(part.kept, part.digests, strict=True)]
+        listed += [(*files[at], digest, "") for at, digest in part.known]
+        listed += [(*files[skip.position], skip.digest, skip.reason) for skip in part.skipped]
     temporary = target.with_suffix(f".{os.uname().nodename}.{os.getpid()}")
     with open(temporary, "wb") as file:
-        np.savez(file, vectors=np.concatenate(vectors), digests=np.array(digests, "U32"), files=json.dumps(listed))
+        about = json.dumps({"fingerprint": encoder.fingerprint, "digests": digests, "files": listed})
+        np.savez(file, vectors=np.concatenate(vectors), about=about)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(target)
@@ -126,26 +136,28 @@ def _write(target: Path, encoder: Encoder, paths: list[str], batch: int | None) 
 def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
     """Add a shard to the store in one transaction and delete it; return embedded, skipped and known files.
 
-    A shard that is damaged, or was made by another encoder, is deleted unread: its files stay to be done.
+    A shard that is damaged, or was made by another encoder, is deleted unread; files of it that have gone or changed
+    are left out. What is lost so stays to be done.
     """
     try:
         with np.load(file, allow_pickle=False) as found:
-            vectors, digests = found["vectors"], found["digests"].tolist()
-            listed = json.loads(str(found["files"]))
+            vectors, about = found["vectors"], json.loads(str(found["about"]))
+        if about["fingerprint"] != store.fingerprint:
+            raise ValueError("a shard of another encoder")
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
         file.unlink(missing_ok=True)
         return 0, 0, 0
-    fresh = [at for at, digest in enumerate(digests) if digest not in store]
-    rows, skipped = [], 0
-    for path, digest, reason in listed:
-        place = store.database.execute(FOUND, (path,)).fetchone()
-        if place is not None:  # else the file has gone since
-            rows.append((path, *place, digest, "skipped" if reason else "ok", reason))
-            skipped += bool(reason)
-    if len(vectors) and vectors.shape[1] == store.dim:
-        with store.writing() as database:
-            store.append([digests[at] for at in fresh], vectors[fresh])
-            database.executemany(INSERT, rows)
+    rows = []
+    for path, size, mtime_ns, digest, reason in about["files"]:
+        label = store.database.execute(FOUND, (path, size, mtime_ns)).fetchone()
+        if label is not None:
+            rows.append((path, size, mtime_ns, *label, digest, "skipped" if reason else "ok", reason))
+    skipped = sum(bool(row[-1]) for row in rows)
+    wanted = {row[4] for row in rows if not row[-1]}
+    fresh = {digest: at for at, digest in enumerate(about["digests"]) if digest in wanted and digest not in store}
+    with store.writing() as database:
+        store.append([*fresh], vectors[[*fresh.values()]])
+        database.executemany(INSERT, rows)
     file.unlink(missing_ok=True)
     known = len(rows) - skipped - len(fresh)
     counts.embedded += len(fresh)
@@ -153,12 +165,12 @@ def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
     return len(fresh), skipped, known
 
 
-def _pages(store: Store) -> Iterator[list[str]]:
-    """Yield the paths to do, so many at a time that a list of them is no burden."""
+def _pages(store: Store) -> Iterator[list[dict[str, str | int]]]:
+    """Yield the files to do, so many at a time that a list of them is no burden."""
     last = 0
     while page := store.database.execute(NEXT_PAGE, (last, PAGE)).fetchall():
         last = page[-1][0]
-        yield [path for _, path in page]
+        yield [{"path": path, "size": size, "mtime_ns": mtime_ns} for _, path, size, mtime_ns in page]
 
 
 def _connect(address: str | None) -> Any:
@@ -167,14 +179,23 @@ def _connect(address: str | None) -> Any:
         import ray.data
     except ImportError as error:
         raise MissingInput("engine 'ray' needs Ray; run: pip install 'fewshot[ray]'") from error
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             what = " ".join(str(error).split())
             raise DataError(f"no Ray cluster answers at {address or 'this machine'}: {what}"[:300]) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError when nobody listens at HOST:PORT; other addresses (`auto`, `ray://...`) are for Ray to judge."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), FIRST_ANSWER).close()
 
 
 def _rows(shards: Any) -> Iterator[dict[str, str]]:

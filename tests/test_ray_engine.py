@@ -1,16 +1,18 @@
 """Several machines make the same index as one, also when one of them is lost on the way."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from fewshot import ray_engine
-from fewshot.build import build_index
+from fewshot.build import Counts, build_index
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import DataError
 from fewshot.images import open_image
-from fewshot.ray_engine import SHARDS, RayEngine, Worker
+from fewshot.ray_engine import SHARDS, RayEngine, Worker, _merge
 from fewshot.store import Store
 from fewshot.upkeep import verify
 
@@ -41,7 +43,13 @@ def check(out):
         for entry in store.entries():
             want = encoder.encode_images([open_image(entry.path)])[0].numpy()
             np.testing.assert_allclose(rows[entry.row], want, atol=1e-6)
-    assert list((out / SHARDS).iterdir()) == []
+    assert not (out / SHARDS).exists() or list((out / SHARDS).iterdir()) == []
+
+
+def files_of(folder, start=0, stop=None):
+    found = [(str(path), path.stat()) for path in sorted(folder.iterdir())[start:stop]]
+    sizes, times = zip(*((info.st_size, info.st_mtime_ns) for _, info in found), strict=True)
+    return {"path": np.array([path for path, _ in found]), "size": np.array(sizes), "mtime_ns": np.array(times)}
 
 
 def test_shards_of_a_stopped_run_are_merged_first(photos, tmp_path, monkeypatch):
@@ -53,19 +61,45 @@ def test_shards_of_a_stopped_run_are_merged_first(photos, tmp_path, monkeypatch)
             return {"CPU": 1}
 
     monkeypatch.setattr("fewshot.ray_engine._connect", lambda address: Cluster())
-    paths = sorted(str(path) for path in photos.iterdir())
 
     def engine(store, encoder, counts, batch, total):
         (store.path / SHARDS).mkdir()
         worker = Worker("toy", "toy-1", str(store.path / SHARDS), 16, "cpu")
-        names = {worker({"path": np.array(part)})["shard"][0] for part in (paths[:70], paths[70:], paths[:70])}
+        parts = files_of(photos, 0, 70), files_of(photos, 70), files_of(photos, 0, 70)
+        names = {worker(files)["shard"][0] for files in parts}
         assert len(names) == 2
         (store.path / SHARDS / "torn.npz").write_bytes(b"half a shard")
+        (store.path / SHARDS / "abc.lost-node.17").write_bytes(b"of a worker that was lost while it wrote")
         RayEngine(device="cpu")(store, encoder, counts, batch, total)
 
     counts = build_index([photos], out, encoder="toy", device="cpu", engine=engine)
     assert (counts.embedded, counts.copies, counts.skipped) == (120, 1, 1)
     check(out)
+
+
+def test_a_shard_says_nothing_of_files_that_have_changed_or_of_another_encoder(photos, tmp_path, monkeypatch):
+    (tmp_path / "shards").mkdir()
+    worker = Worker("toy", "toy-1", str(tmp_path / "shards"), None, "cpu")
+    (first,) = worker(files_of(photos, 0, 3))["shard"]
+    (bad,) = worker(files_of(photos, 120, 121))["shard"]
+    changed = sorted(photos.iterdir())[1]
+    Image.new("RGB", (7, 7), "red").save(changed)
+    counts = Counts()
+
+    def engine(store, encoder, counts_of_build, batch, total):
+        assert _merge(store, tmp_path / "shards" / first, counts) == (2, 0, 0)
+        assert _merge(store, tmp_path / "shards" / bad, counts) == (0, 1, 0)
+        monkeypatch.setattr(worker.encoder, "fingerprint", "toy-2")
+        (foreign,) = worker(files_of(photos, 5, 9))["shard"]
+        assert _merge(store, tmp_path / "shards" / foreign, counts) == (0, 0, 0)
+
+    build_index([photos], tmp_path / "index", encoder="toy", device="cpu", engine=engine)
+    with Store.open(tmp_path / "index") as store:
+        assert [Path(entry.path).name for entry in store.entries()] == ["000.png", "002.png"]
+        assert [Path(path).name for path, _ in store.skipped()] == ["bad.jpg"]
+    build_index([photos], tmp_path / "index", device="cpu")
+    check(tmp_path / "index")
+    assert list((tmp_path / "shards").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -99,7 +133,6 @@ def test_a_node_is_killed_in_the_middle(photos, tmp_path, monkeypatch):
     check(out)
 
 
-@pytest.mark.slow
 def test_nobody_answers(photos, tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'fewshot[ray]'")
     with pytest.raises(DataError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
