@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fewshot.encoders import clip, hub, load_encoder
-from fewshot.errors import FormatError, InvalidOption, UnknownName, WeightsMissing
+from fewshot.errors import FormatError, InvalidOption, MissingInput, UnknownName, WeightsMissing
 
 skimage_data = pytest.importorskip("skimage.data", reason="needs scikit-image's photographs")
 
@@ -51,6 +51,18 @@ def test_a_tag_brings_preprocessing_and_activation(tag: str, clip_file: Path) ->
     plain = load_encoder(f"clip:tiny-clip@{clip_file}", "cpu")
     assert by_tag.fingerprint == by_file.fingerprint != plain.fingerprint
     assert (plain.encode_images(photos()) - wanted).abs().max() > 1e-3
+
+
+def test_bfloat16_is_close_for_pictures_and_exact_for_texts(clip_file: Path) -> None:
+    exact, half = (load_encoder(f"clip:{mode}tiny-clip@{clip_file}", "cpu") for mode in ("", "bf16:"))
+    x, y = exact.encode_images(photos()), half.encode_images(photos())
+    assert y.dtype == torch.float32
+    assert 0 < (x - y).abs().max() < 0.02
+    assert (x * y).sum(-1).min() > 0.9999
+    assert torch.equal(exact.encode_texts(TEXTS), half.encode_texts(TEXTS))
+    assert exact.fingerprint != half.fingerprint
+    with pytest.raises(MissingInput, match=r"too coarse to be trained further; use clip:tiny-clip@"):
+        half.body()
 
 
 def test_the_fingerprint_follows_the_weights(clip_file: Path, tmp_path: Path) -> None:
