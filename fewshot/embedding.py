@@ -16,7 +16,7 @@ from torch import Tensor
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder
 from fewshot.errors import ImageError, InvalidOption, MissingInput
-from fewshot.images import content_hash, open_image, read_file
+from fewshot.images import content_hash, memory_kept, open_image, read_file
 from fewshot.progress import Progress
 
 BATCHES_AHEAD = 2  # decoded batches that may wait for the encoder
@@ -157,15 +157,16 @@ def _load_ahead(
     """Yield prepared pictures in order while threads work on those that follow."""
     queue: deque[Future[_Loaded]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    try:
-        for position, source in enumerate(sources):
-            queue.append(pool.submit(_load, encoder, position, source, known))
-            if len(queue) >= BATCHES_AHEAD * batch + workers:
+    with memory_kept():
+        try:
+            for position, source in enumerate(sources):
+                queue.append(pool.submit(_load, encoder, position, source, known))
+                if len(queue) >= BATCHES_AHEAD * batch + workers:
+                    yield queue.popleft().result()
+            while queue:
                 yield queue.popleft().result()
-        while queue:
-            yield queue.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _load(encoder: Encoder, position: int, source: ImageSource, known: Container[str] | None) -> _Loaded:

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 from skimage import data
 
 from fewshot.errors import DataError, ImageError
-from fewshot.images import content_hash, find_images, open_image
+from fewshot.images import BLOCKS, content_hash, find_images, memory_kept, open_image
 
 CAT = Image.fromarray(data.chelsea())  # 451 x 300 RGB
 
@@ -209,6 +209,22 @@ def test_global_state_of_pillow_and_warnings_survives_threads():
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(attempt, contents)) == [CAT.size, "not a picture", "more than 200 megapixels"] * 20
     assert (before, filters, ImageFile.LOAD_TRUNCATED_IMAGES) == (Image.MAX_IMAGE_PIXELS, warnings.filters, False)
+
+
+def test_pillow_keeps_memory_for_as_long_as_asked():
+    core = Image.core
+    before = core.get_block_size(), core.get_blocks_max()
+    picture = Image.fromarray(data.astronaut()).resize((2000, 1600))
+    with memory_kept():
+        assert core.get_blocks_max() == BLOCKS
+        with memory_kept():  # as two streams at once
+            pass
+        assert core.get_blocks_max() == BLOCKS
+        kept = np.asarray(picture.rotate(90))
+        assert core.get_stats()["blocks_cached"] > 0
+        np.testing.assert_array_equal(np.asarray(picture.rotate(90)), kept)
+    assert (core.get_block_size(), core.get_blocks_max()) == before
+    assert core.get_stats()["blocks_cached"] == 0
 
 
 def test_content_hash_is_of_the_bytes(tmp_path):
