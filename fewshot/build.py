@@ -105,6 +105,8 @@ def build_index(
     ------
     OutputExists
         when `out` is a file, or a folder that holds something else.
+    InvalidOption
+        when FAISS rejects the factory string of `wanted`.
     """
     check_sources(roots)
     if is_store(Path(out)):
@@ -116,6 +118,10 @@ def build_index(
     model = _load(encoder or "lite", device)
     if "image" not in model.modalities:
         raise MissingInput(f"encoder {model.name!r} takes no images; use one that does, e.g. lite")
+    if wanted is not None:
+        from fewshot.index_plan import check_kind
+
+        check_kind(wanted, model.dim)
     with Store.create(out, encoder=model.name, fingerprint=model.fingerprint, dim=model.dim, dtype=dtype) as store:
         _note(store, wanted)
         return update(store, roots, encoder=model, batch=batch, engine=engine, progress=progress)
@@ -262,7 +268,7 @@ def _list_files(store: Store, tops: Sequence[str], label: str | None) -> Iterato
 
 
 def _row(file: Found, label: str | None) -> tuple[str, int, int, str | None]:
-    # A name that is not Unicode cannot be stored; written with escapes it will be listed as one that cannot be read.
+    # A name that is not Unicode cannot be stored; with escapes it will be listed as one that cannot be read.
     return _storable(file.path), file.size, file.mtime_ns, label or (file.label and _storable(file.label))
 
 
@@ -272,9 +278,7 @@ def _storable(name: str) -> str:
 
 def _drop_gone(store: Store, tops: Sequence[str]) -> int:
     """Forget the files beneath `tops` that are not there any more."""
-    gone = []
-    for top in tops:
-        gone += [row for row in store.database.execute(GONE, _beneath(top)) if _is_gone(row[0])]
+    gone = [row for top in tops for row in store.database.execute(GONE, _beneath(top)) if _is_gone(row[0])]
     with store.writing() as database:
         database.executemany(DELETE, gone)
     return len(gone)

@@ -15,7 +15,7 @@ from fewshot.codes import Codes
 from fewshot.errors import InvalidOption
 from fewshot.gpu_rows import GPU_MOST, GpuRows
 from fewshot.index_file import Facts, chunks_checksum, latest, load, save
-from fewshot.index_plan import Plan, Wanted, plan, wanted_of
+from fewshot.index_plan import Plan, Wanted, plan, want, wanted_of
 from fewshot.index_tuning import MANY, effort_for, tuned
 from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, scan, scan_above
 from fewshot.store import Store
@@ -227,12 +227,18 @@ def update_index(store: Store) -> Index:
     return index
 
 
-def rebuild_index(store: Store) -> Index:
-    """Build the index of a store anew and save it beside the store, where that is possible. Raises as `open_index`."""
-    generation, wanted = store.generation, wanted_of(store)
+def rebuild_index(store: Store, wanted: Wanted | None = None) -> Index:
+    """Build the index of a store anew and save it beside the store, where that is possible. Raises as `open_index`.
+
+    A new `wanted` is noted in the store, opened for writing, once it is built: what cannot be built changes nothing.
+    """
+    generation, asked = store.generation, wanted or wanted_of(store)
     rows, alive = store.embeddings(verify=True), store.mask()
-    chosen = plan(wanted, len(rows), store.dim)
-    index = Index.build(rows, alive, chosen, wanted, chunks_checksum(store, len(rows)))
+    chosen = plan(asked, len(rows), store.dim)
+    index = Index.build(rows, alive, chosen, asked, chunks_checksum(store, len(rows)))
+    if wanted is not None:
+        want(store, wanted)
+        generation = store.generation
     index.save(store, generation)
     return index
 

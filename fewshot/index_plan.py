@@ -178,6 +178,12 @@ def wanted_of(store: Store) -> Wanted:
         raise FormatError(f"{store.path} is damaged: its search settings cannot be read ({error})") from error
 
 
+def check_kind(wanted: Wanted, dim: int) -> None:
+    """Raise InvalidOption when FAISS rejects the factory string for so many dimensions."""
+    if wanted.kind != "auto":
+        _planned(wanted.kind, 0, dim)
+
+
 def want(store: Store, wanted: Wanted) -> None:
     """Note in a store, opened for writing, what is asked of its index.
 
@@ -186,7 +192,6 @@ def want(store: Store, wanted: Wanted) -> None:
     InvalidOption
         when FAISS rejects the factory string.
     """
-    if wanted.kind != "auto":
-        _planned(wanted.kind, store.rows, store.dim)
+    check_kind(wanted, store.dim)
     with store.writing() as database:
         database.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('search', ?)", (json.dumps(asdict(wanted)),))

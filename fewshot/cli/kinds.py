@@ -42,12 +42,11 @@ def tune(index: str, kind: str | None, recall: float | None, memory: str | None)
     as they are, and scores are exact whatever the kind.
     """
     from fewshot.index import rebuild_index
-    from fewshot.index_plan import plan, want, wanted_of
+    from fewshot.index_plan import plan, wanted_of
     from fewshot.store import Store
 
     with Store.open(index, write=True) as store:
         wanted = set_kind(kind, recall, memory) or wanted_of(store)
         click.echo(f"building {plan(wanted, store.rows, store.dim)}", err=True)
-        want(store, wanted)
-        facts = rebuild_index(store).facts
+        facts = rebuild_index(store, wanted).facts
     click.echo(f"{index}: {facts}")

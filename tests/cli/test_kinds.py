@@ -62,7 +62,19 @@ def test_wrong_wishes(photos, index, tmp_path):
     assert "recall must lie between 0 and 1" in error("index", "tune", index, "--recall", 3)
     assert "a size like 500MB" in error("index", "tune", index, "--memory", "lots")
     assert "needs hnsw (HNSW32,SQ8)" in error("index", "tune", index, "--kind", "hnsw", "--memory", "1kB")
-    assert "search" in run("index", "info", index).stdout
+    assert "search:        exact" in run("index", "info", index).stdout
+
+
+def test_what_cannot_be_built_leaves_an_index_as_it_was(photos, index, tmp_path):
+    before = run("query", index, "red").stdout
+    failed = run("index", "tune", index, "--kind", "IVF64,Flat", code=2).stderr.splitlines()
+    assert failed[1].startswith("error: FAISS cannot train this kind of index on 8 rows")
+    assert run("query", index, "red").stdout == before
+    run("index", "build", photos, "--out", index)
+    assert "search:        exact" in run("index", "info", index).stdout
+    new = tmp_path / "new"
+    assert "rejects the factory" in error("index", "build", photos, "--out", new, "--encoder", "toy", "--kind", "IVFx")
+    assert not new.exists()
 
 
 def test_query_by_path_and_score(photos, index):
