@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -84,17 +85,24 @@ def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
 
 
 def import_into(
-    source: str | Path, out: str | Path, *, encoder: str = "", fingerprint: str = "", dtype: str = "float32"
+    source: str | Path,
+    out: str | Path,
+    *,
+    encoder: str = "",
+    fingerprint: str = "",
+    width: int | None = None,
+    dtype: str = "float32",
 ) -> int:
     """Make the store `out` from exported embeddings or a folder of clip-retrieval, and return how many pictures.
 
-    `encoder` names the encoder that made them where the source does not say; `fingerprint` is that encoder's. Rows are
-    scaled to length 1. The pictures themselves are not looked at, so an update embeds those it finds anew.
+    `encoder` names the encoder that made them where the source does not say; `fingerprint` is that encoder's, `width`
+    how many dimensions it has. Rows are scaled to length 1. The pictures themselves are not looked at, so an update
+    embeds those it finds anew. After an error there is no `out`.
 
     Raises
     ------
     DataError
-        when the source cannot be read, or its parts do not fit each other.
+        when the source cannot be read, or its parts do not fit each other or the encoder.
     OutputExists, OutputError
         as `Store.create` does.
     """
@@ -105,21 +113,39 @@ def import_into(
         raise DataError(f"{file} holds no embeddings")
     name = encoder or made.get("encoder", "") or FOREIGN
     known = fingerprint or (made.get("fingerprint", "") if not encoder or encoder == made.get("encoder") else "")
-    dim = first.embeddings.shape[1]
+    dim = _numbers(first, file).shape[1]
+    if width is not None and width != dim:
+        what = f"{file} holds embeddings of {dim} dimensions, encoder {name!r} makes {width}"
+        raise DataError(f"{what}; name the encoder that made them, or none")
     count = 0
-    with Store.create(out, encoder=name, fingerprint=known or f"{FOREIGN}-{dim}", dim=dim, dtype=dtype) as store:
-        for table in chain([first], tables):
-            count += _add(store, table, file)
-        refresh_index(store)
+    store = Store.create(out, encoder=name, fingerprint=known or f"{FOREIGN}-{dim}", dim=dim, dtype=dtype)
+    try:
+        with store:
+            for table in chain([first], tables):
+                count += _add(store, table, file)
+            refresh_index(store)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # made a moment ago
+        raise
     return count
 
 
-def _add(store: Store, table: Table, file: Path) -> int:
-    x = np.asarray(table.embeddings, np.float32)
-    if x.ndim != 2 or x.shape[1] != store.dim:
-        raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
+def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
+    """Return the embeddings of a table, which may come from anywhere.  -> [n, D]"""
+    x = np.asarray(table.embeddings)
+    if x.ndim != 2 or x.dtype.kind not in "fiu":
+        raise DataError(f"{file}: embeddings must be numbers [n, D], got {x.dtype} of shape {list(x.shape)}")
     if not len(x) == len(table.paths) == len(table.labels):
-        raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths")
+        raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths and {len(table.labels)} labels")
+    if not all(isinstance(path, str) and path for path in table.paths):
+        raise DataError(f"{file}: paths must be texts, got {next(p for p in table.paths if not p or p != str(p))!r}")
+    return x.astype(np.float32)
+
+
+def _add(store: Store, table: Table, file: Path) -> int:
+    x = _numbers(table, file)
+    if x.shape[1] != store.dim:
+        raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
     if not np.isfinite(x).all():
         raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
@@ -159,13 +185,21 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
         opened.schema_arrow.field("embedding"), opened.schema_arrow.field("path")
     except (OSError, KeyError, arrow.ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
-    return noted, (_table(batch) for batch in opened.iter_batches(BLOCK))
+    return noted, (_table(batch, file) for batch in opened.iter_batches(BLOCK))
 
 
-def _table(batch: Any) -> Table:
+def _table(batch: Any, file: Path) -> Table:
+    """Read a piece of a parquet file; its embeddings are lists of one length."""
     paths = batch.column("path").to_pylist()
     labels = batch.column("label").to_pylist() if "label" in batch.schema.names else [None] * len(paths)
-    flat = batch.column("embedding").flatten().to_numpy(zero_copy_only=False)
+    column = batch.column("embedding")
+    try:
+        lengths = _arrow()[0].compute.list_value_length(column).unique().to_pylist()
+    except NotImplementedError:  # what Arrow says of a column without lists
+        lengths = [None]
+    if None in lengths or len(lengths) > 1:
+        raise DataError(f"{file}: column embedding must hold lists of one length, got {column.type}: {lengths[:3]}")
+    flat = column.flatten().to_numpy(zero_copy_only=False)
     return Table(flat.reshape(len(paths), -1) if paths else flat.reshape(0, 1), paths, labels)
 
 
@@ -196,6 +230,7 @@ def _number(file: Path) -> tuple[int, str]:
 def _arrow() -> tuple[Any, Any]:
     try:
         import pyarrow
+        import pyarrow.compute
         from pyarrow import parquet
     except ImportError as error:
         raise MissingInput("parquet needs pyarrow; run: pip install 'fewshot[parquet]'") from error

@@ -95,6 +95,10 @@ def test_what_cannot_be_imported(tmp_path):
     (tmp_path / "empty").mkdir()
     np.savez(tmp_path / "short.npz", embeddings=np.ones((3, 2)), paths=np.array(["a"]), labels=np.array([""]))
     np.savez(tmp_path / "nan.npz", embeddings=np.full((1, 2), np.nan), paths=np.array(["a"]), labels=np.array([""]))
+    one, names = {"paths": np.array(["a"]), "labels": np.array([""])}, np.array([["a", "b"]])
+    np.savez(tmp_path / "flat.npz", embeddings=np.ones(1), **one)
+    np.savez(tmp_path / "words.npz", embeddings=names, **one)
+    np.savez(tmp_path / "nested.npz", embeddings=np.ones((1, 2)), paths=names, labels=np.array([""]))
     for name, words in (
         ("bad.npz", "cannot read"),
         ("absent.npz", "No such file"),
@@ -102,8 +106,32 @@ def test_what_cannot_be_imported(tmp_path):
         ("empty", "img_emb"),
         ("short.npz", "3 embeddings but 1 paths"),
         ("nan.npz", "row 0 holds NaN"),
+        ("flat.npz", r"must be numbers \[n, D\], got float64 of shape \[1\]"),
+        ("words.npz", r"must be numbers \[n, D\], got <U1"),
+        ("nested.npz", "paths must be texts"),
     ):
         if name == "empty":
             pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
         with pytest.raises(DataError, match=words):
             import_into(tmp_path / name, tmp_path / f"out of {name}")
+        assert not (tmp_path / f"out of {name}").exists()
+
+
+def test_lists_of_a_parquet_file_have_one_length(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for embedding in ([[1.0, 2.0], [1.0]], [[1.0, 2.0], None], [1.0, 2.0]):
+        parquet.write_table(arrow.table({"path": ["a", "b"], "embedding": embedding}), tmp_path / "in.parquet")
+        with pytest.raises(DataError, match="must hold lists of one length"):
+            import_into(tmp_path / "in.parquet", tmp_path / "out")
+    parquet.write_table(arrow.table({"path": ["a", None], "embedding": [[1.0], [2.0]]}), tmp_path / "in.parquet")
+    with pytest.raises(DataError, match="paths must be texts, got None"):
+        import_into(tmp_path / "in.parquet", tmp_path / "out")
+
+
+def test_embeddings_that_an_encoder_cannot_have_made(index, tmp_path):
+    with Store.open(index) as store:
+        export(store, tmp_path / "out.npz")
+    with pytest.raises(DataError, match=r"of 64 dimensions, encoder 'lite' makes 1664"):
+        import_into(tmp_path / "out.npz", tmp_path / "other", encoder="lite", fingerprint="lite-1", width=1664)
+    assert import_into(tmp_path / "out.npz", tmp_path / "other", encoder="toy", fingerprint="toy-1", width=64) == 5

@@ -86,8 +86,9 @@ def import_(source: Path, out: str, encoder: str, dtype: str) -> None:
     from fewshot.encoders import load_encoder
     from fewshot.exchange import import_into
 
-    fingerprint = load_encoder(encoder, "cpu").fingerprint if encoder else ""
-    count = import_into(source, out, encoder=encoder, fingerprint=fingerprint, dtype=dtype)
+    made = load_encoder(encoder, "cpu") if encoder else None
+    fingerprint, width = (made.fingerprint, made.dim) if made else ("", None)
+    count = import_into(source, out, encoder=encoder, fingerprint=fingerprint, width=width, dtype=dtype)
     click.echo(f"{count} pictures imported into {out}")
 
 
