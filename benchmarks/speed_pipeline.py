@@ -31,7 +31,7 @@ from fewshot.arrays import to_tensor, unit
 from fewshot.build import update
 from fewshot.embedding import stream
 from fewshot.encoders import Encoder, conse, lite_image, lite_text, load_encoder
-from fewshot.images import open_image, read_file
+from fewshot.images import memory_kept, open_image, read_file
 from fewshot.provenance import versions
 from fewshot.store import Store
 
@@ -101,7 +101,7 @@ class Pipeline:
 
     def round(self) -> dict[str, float]:
         model = sum(map(len, self.pixels)) / seconds(lambda: [self.encoder.encode_prepared(x) for x in self.pixels])
-        with ThreadPoolExecutor(self.workers) as pool:
+        with memory_kept(), ThreadPoolExecutor(self.workers) as pool:
             decoding = len(self.paths) / seconds(lambda: list(pool.map(self.decode, self.paths)))
         return {"images_per_s": self.build(), "model_alone_per_s": model, "decoding_alone_per_s": decoding}
 
