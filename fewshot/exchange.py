@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from fewshot.build import refresh_index
 from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.modelfile import replacing
-from fewshot.store import Store
+from fewshot.store import IMPORTED, Store
 
 BLOCK = 65536  # rows at a time
-FOREIGN = "imported"  # the encoder's name when nothing says which it was
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
 VALUES (?1, 0, 0, ?2, ?3, 'ok', '', (SELECT row FROM contents WHERE digest = ?3))
@@ -111,14 +110,14 @@ def import_into(
     first = next(tables, None)
     if first is None or not len(first.paths):
         raise DataError(f"{file} holds no embeddings")
-    name = encoder or made.get("encoder", "") or FOREIGN
+    name = encoder or made.get("encoder", "") or IMPORTED
     known = fingerprint or (made.get("fingerprint", "") if not encoder or encoder == made.get("encoder") else "")
     dim = _numbers(first, file).shape[1]
     if width is not None and width != dim:
         what = f"{file} holds embeddings of {dim} dimensions, encoder {name!r} makes {width}"
         raise DataError(f"{what}; name the encoder that made them, or none")
     count = 0
-    store = Store.create(out, encoder=name, fingerprint=known or f"{FOREIGN}-{dim}", dim=dim, dtype=dtype)
+    store = Store.create(out, encoder=name, fingerprint=known or f"{IMPORTED}-{dim}", dim=dim, dtype=dtype)
     try:
         with store:
             for table in chain([first], tables):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Store", "is_store"]
 
+IMPORTED = "imported"  # stands for the encoder of embeddings that came from elsewhere without its name
 SUFFIX = {"float32": ".f32", "float16": ".f16"}
 # 1 and 2 are JSON lists of labels and of path globs, or null for any
 ROWS = """

@@ -7,7 +7,7 @@ from PIL import Image
 
 from fewshot.build import build_index
 from fewshot.encoders.toy import ToyEncoder
-from fewshot.errors import DataError, InvalidOption, OutputExists
+from fewshot.errors import DataError, InvalidOption, MissingInput, OutputExists
 from fewshot.exchange import export, import_into
 from fewshot.images import open_image
 from fewshot.search import query
@@ -115,6 +115,13 @@ def test_what_cannot_be_imported(tmp_path):
         with pytest.raises(DataError, match=words):
             import_into(tmp_path / name, tmp_path / f"out of {name}")
         assert not (tmp_path / f"out of {name}").exists()
+
+
+def test_embeddings_of_an_encoder_that_is_not_known(tmp_path):
+    np.savez(tmp_path / "in.npz", embeddings=np.eye(3), paths=np.array(["a", "b", "c"]), labels=np.array([""] * 3))
+    assert import_into(tmp_path / "in.npz", tmp_path / "out") == 3
+    with pytest.raises(MissingInput, match=r"which encoder made the imported embeddings .* import them again with"):
+        query(tmp_path / "out", ["red"], device="cpu")
 
 
 def test_lists_of_a_parquet_file_have_one_length(tmp_path):

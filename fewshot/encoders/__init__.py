@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fewshot.arrays import pick_device
 from fewshot.errors import MissingInput
+from fewshot.store import IMPORTED
 
 if TYPE_CHECKING:
     from fewshot.encoders.body import Body
@@ -73,6 +74,8 @@ def load_encoder(name: str = "lite", device: str = "auto") -> Encoder:
     ------
     UnknownName
         when no plugin registers the part before the colon.
+    MissingInput
+        for the name that stands for an unknown encoder in an index of imported embeddings.
     WeightsMissing
         when the weights are not on this machine; the message says what to download and where to put it.
     InvalidOption
@@ -80,5 +83,8 @@ def load_encoder(name: str = "lite", device: str = "auto") -> Encoder:
     """
     from fewshot.registry import registry
 
+    if name == IMPORTED:
+        what = "which encoder made the imported embeddings of this index is not known"
+        raise MissingInput(f"{what}; import them again with --encoder NAME")
     prefix, _, spec = name.partition(":")
     return registry().encoder(prefix).create(spec, pick_device(device))
