@@ -38,7 +38,8 @@ def watch(
     """
     check_sources(roots)
     model: Encoder | None = None
-    if not is_store(Path(out)):
+    told = not is_store(Path(out))
+    if told:
         tell(build_index(roots, out, encoder=encoder, device=device))
     seen: State | None = None
     while True:
@@ -48,9 +49,9 @@ def watch(
                 with Store.open(out, write=True) as store:
                     model = model or load_encoder(encoder or store.encoder, device)
                     counts = update(store, roots, encoder=model)
-                if seen is None or counts.embedded or counts.copies or counts.gone:
+                if not told or counts.embedded or counts.copies or counts.gone:
                     tell(counts)
-                seen = now
+                seen, told = now, True
         except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
             tell(f"waiting: {error}")
         sleep(interval)

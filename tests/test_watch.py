@@ -38,6 +38,7 @@ def test_what_happens_between_two_looks_is_in_the_index(tmp_path, monkeypatch):
     with pytest.raises(Stop):
         watch([photos], out, encoder="toy", device="cpu", interval=0.5, tell=told.append, sleep=look)
     assert sizes == [1, 2, 2, 2, 1, 1]
+    assert [what.embedded for what in told[:2]] == [1, 1]  # the first build is told once
     assert len(loads) == 2  # once by the first build, once for all that follows
     assert [str(what) for what in told if "waiting" in str(what)] == [
         f"waiting: {out} is being written by another process; try again when it is done"
