@@ -122,7 +122,7 @@ def memory_kept() -> Iterator[None]:
     Fresh memory has to be cleared by the system first, which costs a third of the time that decoding takes. Nothing is
     changed where somebody has set it up already, by PILLOW_BLOCKS_MAX or an outer call.
     """
-    core: Any = Image.core
+    core: Any = vars(Image)["core"]  # the types do not list it
     before = core.get_block_size(), core.get_blocks_max()
     if before[1]:
         yield

@@ -85,5 +85,6 @@ def clipped_mean(deviation: Tensor, mean: Tensor) -> Tensor:
     s = deviation.abs().clamp(min=1e-12)
     low, high = -mean / s, (6 - mean) / s
     phi = torch.exp(-(torch.stack([low, high]) ** 2) / 2) / math.sqrt(2 * math.pi)
-    below, beneath = torch.special.ndtr(low), torch.special.ndtr(high)
-    return mean * (beneath - below) + s * (phi[0] - phi[1]) + 6 * (1 - beneath)
+    below, beneath = torch.special.ndtr(torch.stack([low, high]))
+    clipped: Tensor = mean * (beneath - below) + s * (phi[0] - phi[1]) + 6 * (1 - beneath)
+    return clipped
