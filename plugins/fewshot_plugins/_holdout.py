@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot.strategy import Head
 from fewshot.task import Task
 
+SAME = 1e-4  # distance of unit-norm embeddings of one picture, embedded twice in different company
 ENOUGH = 1000  # held-out examples a task: folds beyond that many are not scored, they would change little
 
 
@@ -45,11 +46,7 @@ def ranks(task: Task) -> tuple[Tensor, Tensor]:
     The order is that along a fixed direction of the embedding space, which no reordering of examples or renumbering
     of classes changes.  -> within class [*B, S], of class [*B, C]; classes without examples come last
     """
-    direction = torch.sin(torch.arange(1, task.dim + 1, dtype=torch.float64, device=task.device).square())  # [D]
-    place = (task.support.double() * direction).sum(-1)  # [*B, S]
-    labels = torch.where(task.labels < 0, task.classes, task.labels)  # padding becomes a class of its own
-    along = place.argsort(-1)  # [*B, S]
-    grouped = along.gather(-1, labels.gather(-1, along).argsort(stable=True, dim=-1))  # [*B, S] by class, then by place
+    place, labels, grouped = _along(task)
     slots = torch.zeros(*task.batch_shape, task.classes + 1, dtype=torch.int64, device=task.device)
     counts = slots.scatter_add(-1, labels, torch.ones_like(labels))  # [*B, C + 1]
     start = counts.cumsum(-1) - counts  # [*B, C + 1]
@@ -59,6 +56,29 @@ def ranks(task: Task) -> tuple[Tensor, Tensor]:
     first = torch.full(slots.shape, torch.inf, dtype=torch.float64, device=task.device)
     first = first.scatter_reduce(-1, labels, place, "amin")  # [*B, C + 1]
     return position - start.gather(-1, labels), first[..., :-1].argsort(-1).argsort(-1)
+
+
+def _along(task: Task) -> tuple[Tensor, Tensor, Tensor]:
+    """Place of each example along a fixed direction, labels with C for padding, positions by class, then by place."""
+    direction = torch.sin(torch.arange(1, task.dim + 1, dtype=torch.float64, device=task.device).square())  # [D]
+    place = (task.support.double() * direction).sum(-1)  # [*B, S]
+    labels = torch.where(task.labels < 0, task.classes, task.labels)  # padding becomes a class of its own
+    along = place.argsort(-1)  # [*B, S]
+    return place, labels, along.gather(-1, labels.gather(-1, along).argsort(stable=True, dim=-1))
+
+
+def without_copies(task: Task) -> Task:
+    """Return the task with every copy of an example but one made padding, within each class.
+
+    A copy in another fold would tell the answer of the example that is held out. Copies lie `SAME` apart at most.
+    """
+    _, labels, grouped = _along(task)
+    label = labels.gather(-1, grouped)  # [*B, S]
+    rows = task.support.gather(-2, grouped.unsqueeze(-1).expand(*grouped.shape, task.dim))  # [*B, S, D]
+    near = (rows[..., 1:, :] - rows[..., :-1, :]).square().sum(-1) <= SAME**2  # [*B, S - 1] to the one before
+    copy = torch.zeros_like(labels, dtype=torch.bool)  # [*B, S]
+    copy[..., 1:] = near & (label[..., 1:] == label[..., :-1])
+    return replace(task, labels=task.labels.masked_fill(torch.zeros_like(copy).scatter(-1, grouped, copy), -1))
 
 
 def shot_folds(task: Task, folds: int) -> Tensor:

@@ -11,7 +11,7 @@ from fewshot import LinearHead, Task
 from fewshot.arrays import unit
 from fewshot_plugins._blend import blend_weights
 from fewshot_plugins.prototypical import class_means
-from fewshot_plugins.ridge import Ridge
+from fewshot_plugins.ridge import principal, solved
 from fewshot_plugins.zero_shot import phrase_means
 
 WEAK = 2.0  # pull on the worth of phrases, in examples: it only has to keep tiny tasks in bounds
@@ -63,9 +63,13 @@ def as_examples(task: Task) -> Tensor:
     return rows
 
 
-def ridge_with_phrases(task: Task) -> LinearHead:
-    """Regress one-hot labels on the examples and the phrases, in closed form.  -> weight [*B, C, D], bias [*B, C]"""
+def ridge_with_phrases(task: Task, weight: Tensor) -> LinearHead:
+    """Regress one-hot labels on the examples and the phrases, in closed form.  -> weight [*B, C, D], bias [*B, C]
+
+    `weight` [*B, S] is what each example counts; a phrase counts 1.
+    """
     own = torch.arange(task.classes, device=task.device).expand(*task.batch_shape, task.classes)  # [*B, C]
     support = torch.cat([task.support, as_examples(task)], -2)
     both = replace(task, support=support, labels=torch.cat([task.labels, own], -1))
-    return Ridge(lam=PENALTY, scale=1.0).fit(both)
+    data = principal(both, torch.cat([weight, torch.ones_like(own, dtype=weight.dtype)], -1))
+    return solved(data, weight.new_full(task.batch_shape, PENALTY))

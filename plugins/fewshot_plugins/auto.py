@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,12 +12,12 @@ from torch import Tensor
 from fewshot import LinearHead, Strategy, Task, hookimpl, option
 from fewshot.errors import MissingInput
 from fewshot_plugins._blend import blend_weights
-from fewshot_plugins._holdout import HeldOut, class_folds, hold_out, shot_folds
+from fewshot_plugins._holdout import HeldOut, class_folds, hold_out, shot_folds, without_copies
 from fewshot_plugins._phrases import centred_text, ridge_with_phrases, worth
 from fewshot_plugins._stacking import GAMMA_HELP, stack
 from fewshot_plugins.gda import discriminants
 from fewshot_plugins.prototypical import Prototypical
-from fewshot_plugins.ridge import Ridge
+from fewshot_plugins.ridge import best_penalty, principal, solved
 
 VISUAL: tuple[Callable[[Task], LinearHead], ...] = (
     Prototypical().fit,
@@ -25,24 +26,35 @@ VISUAL: tuple[Callable[[Task], LinearHead], ...] = (
 )
 RIDGE = 0.8  # prior share of ridge among the others than text at one shot, where GDA knows no more than class means
 TEXT = 0.3  # of the text's prior weight is left to it alone, since ridge has the phrases too
-FEW = 3.0  # below so many shots a fold leaves heads too unlike the whole to take their scale from
+FEW = 2.5  # up to so many shots a fold leaves heads too unlike the whole to take their scale from
 
 
 @dataclass(frozen=True)
 class Auto(Strategy):
     """Blend phrases, class means, ridge regression and GDA, weighed by leave-one-out on the examples alone.
 
-    logits = sum_m w_m logits_m / s_m over the members m, a linear head: the text (`centred_text`), ridge on examples
-    and phrases together (`ridge_with_phrases`), class means, and GDA with two shrinkages. Each fold leaves one example
-    of every class out and refits the members on the rest; s_m is the spread of a member's held-out logits (at one or
-    two shots: of its logits on classes left out).
+    logits = sum_m w_m logits_m / s_m over the members m, a linear head [C, D]. With t_k the mean of class k's phrases,
+    x_i the examples and m the mean of the class means, they are
 
-    Prior weights w0 (`prior_weights`) are first scaled by the factor c of least held-out cross-entropy; then w >= 0
-    minimises sum_i CE(held-out logits of i) + pull / shots^2 |w / c - w0|^2 / 2. The fewer the shots, the less a fold
-    without one of them is like the whole, and the more the prior counts. At one shot nothing can be left out and
-    judged, so w = w0. A class without examples is judged by its phrases; its score by class means and GDA is the
-    others' mean, and classes with examples are held back by gamma (calibrated stacking, Chao 2016, arXiv:1605.04253).
-    Defaults are round values that did well on the training splits of four data sets and one without splits.
+        text    (z - m/2).t_k
+        ridge   one-hot labels regressed on the x_i and, as one more example of each class, on its phrases,
+                mean x + 0.6 u mean |x - mean x| unit(t_k - mean t), u in [0, 1] by what the phrases are worth on the
+                x_i; penalty 0.2; every class counts the same, however many examples it has
+        means   `prototypical`, and twice `gda` without text, of shrinkage 0.1 and 0.5
+
+    Each fold leaves one example of every class out and refits the members on the rest; s_m is the spread of a member's
+    held-out logits (at one or two shots: of its logits on classes left out). Copies of an example count once, since one
+    would give away the other that is held out.
+
+    Prior weights w0 are first scaled by the factor c of least held-out cross-entropy; then w >= 0 minimises sum_i
+    CE(held-out logits of i) + pull / n^2 |w / c - w0|^2 / 2, n being the shots, where they differ their harmonic
+    mean. The fewer, the less a fold without one of them is like the whole, and the more the prior counts. At one shot
+    nothing can be left out and judged, so w = w0: with a what the text alone would weigh, d = visual n^1/4 and r =
+    overlap, 0.3 max(0, a - r d) / (1 - r^2) / n for text and max(d - r a, d / 10) / (1 - r^2) for the others, of
+    which ridge has 0.8 / n and the two GDA the rest in equal parts. A class without examples is judged by its
+    phrases; its score by class means and GDA is the others' mean, and classes with examples are held back by gamma
+    (calibrated stacking, Chao 2016, arXiv:1605.04253). Defaults are round values that did well on the training splits
+    of four data sets and one without splits.
     """
 
     name = "auto"
@@ -66,15 +78,18 @@ class Auto(Strategy):
         if not task.text.shape[-2] and not bool(task.seen().all()):
             bare = int((~task.seen()).nonzero()[0, -1])
             raise MissingInput(f"class number {bare} has neither an example nor a phrase; give it one, or leave it out")
-        return stack(self._blend, task, self.gamma)
+        task = without_copies(task)
+        even = balance(task)
+        return stack(lambda part: self._blend(part, even), task, self.gamma)
 
-    def _blend(self, task: Task) -> LinearHead:
-        heads = members(task)
-        held = hold_out(members, task, shot_folds(task, self.folds))
+    def _blend(self, task: Task, even: Tensor) -> LinearHead:
+        fits = partial(members, even=even)
+        heads = fits(task)
+        held = hold_out(fits, task, shot_folds(task, self.folds))
         spread = held.spread().clamp_min(1e-9)  # [*B, M]
         prior = self.prior_weights(task)  # [*B, M]
         weights = weigh(held, spread, prior, self.pull / shots(task).square())  # [*B, M]
-        return blend(heads, weights / whole_spread(task, spread).clamp_min(1e-9), task.seen())
+        return blend(heads, weights / whole_spread(fits, task, spread).clamp_min(1e-9), task.seen())
 
     def prior_weights(self, task: Task) -> Tensor:
         """Weights before anything visual is judged.  -> [*B, M]
@@ -98,15 +113,34 @@ class Auto(Strategy):
         return torch.cat([said, shown * shares], -1)
 
 
-def members(task: Task) -> list[LinearHead]:
-    """Fit the members: the text first, where there is text, then ridge, then those that know nothing of phrases."""
-    told = [centred_text(task), ridge_with_phrases(task)] if task.text.shape[-2] else [Ridge(scale=1.0).fit(task)]
-    return told + [fit(task) for fit in VISUAL]
+def members(task: Task, even: Tensor) -> list[LinearHead]:
+    """Fit the members: the text first, where there is text, then ridge, then those that know nothing of phrases.
+
+    Ridge counts an example of a class by the class's weight in `even` [*B, C]; the others average within classes.
+    """
+    weight = even.gather(-1, task.labels.clamp_min(0))  # [*B, S]
+    if task.text.shape[-2]:
+        first = [centred_text(task), ridge_with_phrases(task, weight)]
+    else:
+        data = principal(task, weight)
+        first = [solved(data, best_penalty(data, task))]
+    return first + [fit(task) for fit in VISUAL]
+
+
+def balance(task: Task) -> Tensor:
+    """Weights of examples that let every class count the same: mean number of examples of a class / its own.
+
+    Without them a regression takes most images for the class with the most examples.  -> [*B, C]; 1 for unseen classes
+    """
+    counts = task.counts()  # [*B, C]
+    mean = counts.sum(-1, keepdim=True) / task.seen().sum(-1, keepdim=True).clamp_min(1)  # [*B, 1]
+    return torch.where(counts > 0, mean / counts.clamp_min(1), torch.ones_like(counts))
 
 
 def shots(task: Task) -> Tensor:
-    """Mean number of examples of the classes that have any.  -> [*B]"""
-    return task.counts().sum(-1) / task.seen().sum(-1).clamp_min(1)
+    """Harmonic mean of the numbers of examples of the classes that have any: near the least of them.  -> [*B]"""
+    seen = task.seen()  # [*B, C]
+    return seen.sum(-1).clamp_min(1) / (seen / task.counts().clamp_min(1)).sum(-1).clamp_min(1e-9)
 
 
 def weigh(held: HeldOut, spread: Tensor, prior: Tensor, pull: Tensor) -> Tensor:
@@ -121,16 +155,16 @@ def weigh(held: HeldOut, spread: Tensor, prior: Tensor, pull: Tensor) -> Tensor:
     return blend_weights(logits.masked_fill(hidden, -torch.inf), labels, factor * prior, pull / factor[..., 0].square())
 
 
-def whole_spread(task: Task, spread: Tensor) -> Tensor:
+def whole_spread(fits: Callable[[Task], list[LinearHead]], task: Task, spread: Tensor) -> Tensor:
     """Spread of each member's logits on new images when fitted on the whole support.  -> [*B, M]
 
-    From three shots on it is much what the folds saw. Below, it is measured on classes left out. When there are too
+    From `FEW` shots on it is much what the folds saw. Below, it is measured on classes left out. When there are too
     few classes for that, the folds' has to do.
     """
     few = shots(task) < FEW  # [*B]
     if not bool(few.any()):
         return spread
-    other = hold_out(members, task, class_folds(task)).spread()  # [*B, M]
+    other = hold_out(fits, task, class_folds(task)).spread()  # [*B, M]
     return torch.where(few.unsqueeze(-1) & (other > 0), other, spread)
 
 

@@ -24,21 +24,26 @@ class Principal:
     mean: Tensor  # [*B, 1, D] of the examples
     target_mean: Tensor  # [*B, 1, C] of the one-hot labels
     target: Tensor  # [*B, S, C] centred one-hot labels, 0 for padding
-    leverage: Tensor  # [*B, S, 1] share of each example in its own fit through the intercept: 1 / n
+    leverage: Tensor  # [*B, S, 1] share of each example in its own fit through the intercept: its weight / their sum
     energy: Tensor  # [*B, R] eigenvalues of x x', R = min(S, D)
     coordinates: Tensor  # [*B, S, R] examples in the principal axes; z'z = diag(energy)
     dual: Tensor  # [*B, R, C] axes' @ target: what the weights are made of
     axes: Tensor  # [*B, D, R]; weight' = axes @ (dual / (energy + penalty))
 
 
-def principal(task: Task) -> Principal:
-    """Centre the examples and rotate them into their principal axes, through the smaller of x x' and x'x."""
+def principal(task: Task, weight: Tensor | None = None) -> Principal:
+    """Centre the examples and rotate them into their principal axes, through the smaller of x x' and x'x.
+
+    `weight` [*B, S] is what each example counts in means and squared errors, 1 unless given: its row of x and of y is
+    multiplied by the root of it.
+    """
     hot = task.one_hot()  # [*B, S, C]
     real = hot.sum(-1, keepdim=True)  # [*B, S, 1]
-    n = real.sum(-2, keepdim=True).clamp_min(1)  # [*B, 1, 1]
+    real = real if weight is None else real * weight.unsqueeze(-1)
+    n = real.sum(-2, keepdim=True).clamp_min(1e-6)  # [*B, 1, 1]
     mean = real.mT @ task.support / n  # [*B, 1, D]
-    target_mean = hot.sum(-2, keepdim=True) / n  # [*B, 1, C]
-    x, y = real * (task.support - mean), real * (hot - target_mean)  # [*B, S, D], [*B, S, C]
+    target_mean = real.mT @ hot / n  # [*B, 1, C]
+    x, y = real.sqrt() * (task.support - mean), real.sqrt() * (hot - target_mean)  # [*B, S, D], [*B, S, C]
     wide = x.shape[-2] <= x.shape[-1]
     energy, vectors = symmetric_eigen(x @ x.mT if wide else x.mT @ x)  # [*B, R], [*B, R, R]
     energy = energy.clamp_min(0)
@@ -62,7 +67,10 @@ def left_out(data: Principal, penalty: Tensor) -> Tensor:
 
 
 def best_penalty(data: Principal, task: Task) -> Tensor:
-    """Find the penalty of least squared leave-one-out error; one shot a class has none and gets a constant.  -> [*B]"""
+    """Find the penalty of least squared leave-one-out error, weighted where the examples are.  -> [*B]
+
+    One shot a class has no such error and gets a constant.
+    """
     test = repeated(task).unsqueeze(-1)  # [*B, S, 1]
     y = data.target + data.target_mean  # [*B, S, C]
     errors = []
@@ -71,6 +79,13 @@ def best_penalty(data: Principal, task: Task) -> Tensor:
         errors.append(torch.where(test, wrong.square(), torch.zeros_like(wrong)).sum((-1, -2)))
     best = y.new_tensor(PENALTIES)[torch.stack(errors, -1).argmin(-1)]  # [*B]
     return torch.where(test.any((-1, -2)), best, best.new_tensor(DEFAULT_PENALTY))
+
+
+def solved(data: Principal, penalty: Tensor) -> LinearHead:
+    """Solve the regressions for a penalty [*B].  -> weight [*B, C, D], bias [*B, C]"""
+    dual = data.dual / (data.energy + penalty.unsqueeze(-1)).unsqueeze(-1)  # [*B, R, C]
+    weight = (data.axes @ dual).mT  # [*B, C, D]
+    return LinearHead(weight, data.target_mean.squeeze(-2) - (weight @ data.mean.mT).squeeze(-1))
 
 
 @dataclass(frozen=True)
@@ -101,10 +116,8 @@ class Ridge(Strategy):
             scale = self.scale * like  # [*B]
         else:  # from the scores that each example gets by the regression without it
             scale = best_scale(left_out(data, penalty), task, DEFAULT_SCALE)
-        dual = data.dual / (data.energy + penalty.unsqueeze(-1)).unsqueeze(-1)  # [*B, R, C]
-        weight = (data.axes @ dual).mT  # [*B, C, D]
-        bias = data.target_mean.squeeze(-2) - (weight @ data.mean.mT).squeeze(-1)  # [*B, C]
-        return LinearHead(scale[..., None, None] * weight, scale.unsqueeze(-1) * bias)
+        head = solved(data, penalty)
+        return LinearHead(scale[..., None, None] * head.weight, scale.unsqueeze(-1) * head.bias)
 
 
 @hookimpl

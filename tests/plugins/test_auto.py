@@ -1,6 +1,7 @@
 """auto: the blend written out step by step, and what it must make of good and useless phrases."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from fewshot.task import without
 from fewshot.testing import toy_queries, toy_task
 from fewshot_plugins._holdout import hold_out, shot_folds
 from fewshot_plugins._phrases import worth
-from fewshot_plugins.auto import Auto, members
+from fewshot_plugins.auto import Auto, balance, members, shots
 from fewshot_plugins.zero_shot import ZeroShot
 
 BOTH = ("support", "text")
@@ -38,7 +39,8 @@ def least(cost, start):
 def test_is_the_blend_of_its_docstring():
     task = toy_task(BOTH, shots=4, classes=5, dim=12, noise=2.0)
     strategy = Auto(pull=80.0, visual=1.2, overlap=0.25)
-    held = hold_out(members, task, shot_folds(task, 5))
+    fits = partial(members, even=torch.ones(5).double())
+    held = hold_out(fits, task, shot_folds(task, 5))
     scale = held.spread().numpy()
     held_z, held_y = held.logits.numpy() / scale, held.labels.numpy()
 
@@ -55,7 +57,7 @@ def test_is_the_blend_of_its_docstring():
     pull = 80 / 4**2 / factor**2
     weights = least(lambda w: fold_loss(w) + pull / 2 * ((w - factor * prior) ** 2).sum(), factor * prior)
     query, _ = toy_queries(task)
-    wanted = sum(w / s * head.logits(query) for w, s, head in zip(weights, scale, members(task), strict=True))
+    wanted = sum(w / s * head.logits(query) for w, s, head in zip(weights, scale, fits(task), strict=True))
     centred = [z - z.mean(-1, keepdim=True) for z in (fit(strategy, task).logits(query), wanted)]
     torch.testing.assert_close(*centred, rtol=1e-3, atol=1e-3)
 
@@ -118,6 +120,64 @@ def test_classes_with_very_different_numbers_of_examples():
     kept = torch.tensor([9, 1, 3, 2])[task.labels] > torch.arange(9).repeat(4)
     ragged = make_task(task.support[kept], task.labels[kept], text=task.text)
     assert accuracy(Auto(), ragged) > 0.8
+
+
+def test_one_large_class_does_not_swallow_the_others():
+    """Without weights ridge gives nearly every image to the class with the most examples, and takes auto with it."""
+    found = {"auto": 0.0, "zero_shot": 0.0}
+    for seed in range(4):
+        task = toy_task(BOTH, classes=6, shots=30, dim=64, noise=2.0, seed=seed)
+        kept = torch.tensor([30, 1, 1, 1, 1, 1])[task.labels] > torch.arange(30).repeat(6)
+        uneven = make_task(task.support[kept], task.labels[kept], text=task.text)
+        query, truth = toy_queries(task, 20, noise=2.0, seed=seed)
+        for strategy in (Auto(), ZeroShot()):
+            right = fit(strategy, uneven).logits(query).argmax(-1) == truth
+            found[strategy.name] += float(right.double().mean()) / 4
+    assert found["auto"] > found["zero_shot"] - 0.02
+
+
+def test_weights_make_classes_count_the_same():
+    task = toy_task(classes=4, shots=8)
+    kept = torch.tensor([8, 1, 3, 0])[task.labels] > torch.arange(8).repeat(4)
+    uneven = make_task(task.support[kept], task.labels[kept], classes=4)
+    assert balance(uneven).tolist() == [4 / 8, 4, 4 / 3, 1]
+    assert float(shots(uneven)) == pytest.approx(3 / (1 / 8 + 1 + 1 / 3))
+    assert balance(task).tolist() == [1] * 4  # and so nothing changes where they are equal
+
+
+@pytest.mark.parametrize("shots", [1, 2, 5])
+def test_copies_of_examples_change_nothing(shots):
+    """A copy that stays while the other is held out would make its class look better known than it is."""
+    task = toy_task(BOTH, classes=6, shots=shots, dim=32, noise=2.0)
+    order = torch.randperm(12 * shots, generator=torch.Generator().manual_seed(0))
+    twice = make_task(task.support.repeat(2, 1)[order], task.labels.repeat(2)[order], text=task.text)
+    query, _ = toy_queries(task, noise=2.0)
+    torch.testing.assert_close(fit(Auto(), twice).logits(query), fit(Auto(), task).logits(query))
+
+
+@pytest.mark.parametrize("shots", [1, 2, 5])
+@pytest.mark.parametrize("unseen", [0, 2])
+def test_float32_and_batches_give_what_float64_and_single_tasks_give(shots, unseen):
+    task = toy_task(BOTH, batch=(6,), classes=7, shots=shots, dim=48, noise=1.5, ragged=True, unseen=unseen)
+    query, _ = toy_queries(task, noise=1.5)
+    exact = torch.stack([fit(Auto(), task[i]).logits(query[i]) for i in range(6)])
+    got = fit(Auto(), task.to(torch.float32)).logits(query.float()).double()
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-3 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("shots", [1, 3])
+@pytest.mark.parametrize("unseen", [1, 5])
+def test_one_or_all_but_one_class_without_examples(shots, unseen):
+    task = toy_task(BOTH, classes=6, unseen=unseen, shots=shots, dim=32)
+    assert accuracy(Auto(), task) > 0.75
+
+
+@pytest.mark.parametrize("shots", [1, 4])
+def test_two_classes_of_the_same_phrases_are_told_apart_by_their_examples(shots):
+    task = toy_task(BOTH, classes=5, shots=shots, dim=32)
+    text = task.text.clone()
+    text[1] = text[0]
+    assert accuracy(Auto(), replace(task, text=text)) > 0.85
 
 
 def test_probabilities_are_calibrated():

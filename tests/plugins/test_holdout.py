@@ -5,7 +5,7 @@ import torch
 
 from fewshot import make_task
 from fewshot.testing import toy_task
-from fewshot_plugins._holdout import class_folds, hold_out, ranks, shot_folds
+from fewshot_plugins._holdout import class_folds, hold_out, ranks, shot_folds, without_copies
 from fewshot_plugins.prototypical import Prototypical
 
 
@@ -53,6 +53,27 @@ def test_ranks_number_the_examples_of_each_class():
     for c in range(4):
         assert within[task.labels == c].sort().values.tolist() == list(range(int((task.labels == c).sum())))
     assert of_class.sort().values.tolist() == [0, 1, 2, 3]
+
+
+def test_copies_count_once_within_a_class():
+    task = toy_task(shots=3, classes=3)
+    x, y = task.support, task.labels
+    noise = 1e-6 * torch.randn(9, task.dim, generator=torch.Generator().manual_seed(0)).double()
+    order = torch.randperm(28, generator=torch.Generator().manual_seed(1))
+    many, labels = torch.cat([x, x + noise, x, x[:1]])[order], torch.cat([y, y, y, torch.tensor([2])])[order]
+    kept = without_copies(make_task(many, labels))
+    assert kept.counts().tolist() == [3, 3, 4]  # the first example of class 0 stands in class 2 as well: a class apart
+    for k in range(3):
+        found = kept.support[kept.labels == k]
+        assert float(torch.cdist(x[y == k], found).amin(-1).max()) < 1e-5
+    assert torch.equal(without_copies(task).labels, y)
+
+
+def test_copies_in_a_batch_are_found_in_each_task():
+    task = toy_task(batch=(2,), shots=2, classes=3)
+    one = torch.stack([task.support[0], task.support[1, [0, 0, 2, 3, 4, 5]]])
+    kept = without_copies(make_task(one, task.labels))
+    assert kept.counts().tolist() == [[2, 2, 2], [1, 2, 2]]
 
 
 def test_held_out_scores_are_those_of_a_fit_without_the_fold():

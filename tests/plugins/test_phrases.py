@@ -43,18 +43,22 @@ def test_useless_phrases_are_worth_next_to_nothing():
     assert float(worth(task)) > 1.5
 
 
-def test_ridge_with_phrases_is_sklearns_on_the_stacked_rows():
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0, 1.0), (0.5, 2.0, 1.0, 0.1)])
+def test_ridge_with_phrases_is_sklearns_on_the_stacked_rows(weights):
     task = toy_task(BOTH, classes=4, shots=3, dim=8, noise=2.0)
     mean = task.support.mean(0)
     text = unit(unit(task.text).mean(-2))
     share = min(1.0, max(0.0, 2 * float(worth(task)) - 1))
     rows = mean + 0.6 * share * (task.support - mean).norm(dim=-1).mean() * unit(text - text.mean(0))
     torch.testing.assert_close(as_examples(task), rows)
-    peer = PeerRidge(alpha=0.2).fit(torch.cat([task.support, rows]), torch.cat([task.one_hot(), torch.eye(4)]))
+    weight = torch.tensor(weights, dtype=torch.float64)[task.labels]
+    x, y = torch.cat([task.support, rows]), torch.cat([task.one_hot(), torch.eye(4)])
+    peer = PeerRidge(alpha=0.2).fit(x, y, sample_weight=[*weight.tolist(), 1, 1, 1, 1])
     query, _ = toy_queries(task)
     wanted = torch.from_numpy(peer.predict(query))
-    torch.testing.assert_close(ridge_with_phrases(task).logits(query), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ridge_with_phrases(task, weight).logits(query), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_one_class_with_one_phrase():
-    assert bool(ridge_with_phrases(toy_task(BOTH, classes=1, shots=1)).weight.isfinite().all())
+    task = toy_task(BOTH, classes=1, shots=1)
+    assert bool(ridge_with_phrases(task, torch.ones(1).double()).weight.isfinite().all())

@@ -44,6 +44,23 @@ def test_penalty_has_the_least_left_out_error() -> None:
     assert 0 < int(np.argmin(errors)) < len(PENALTIES) - 1  # not at the edge of the grid
 
 
+def test_weighted_penalty_has_the_least_weighted_left_out_error() -> None:
+    task = toy_task(dim=40, shots=3, noise=2.0)
+    x, y = task.support.numpy(), task.one_hot().numpy()
+    weight = np.tile([5.0, 5.0, 0.05], 4)
+    errors = []
+    for penalty in PENALTIES:
+        error = 0.0
+        for i in range(len(x)):
+            rest = np.arange(len(x)) != i
+            peer = SklearnRidge(alpha=penalty).fit(x[rest], y[rest], sample_weight=weight[rest])
+            error += weight[i] * ((peer.predict(x[i : i + 1]) - y[i]) ** 2).sum()
+        errors.append(error)
+    best = best_penalty(principal(task, torch.from_numpy(weight)), task)
+    assert float(best) == pytest.approx(PENALTIES[int(np.argmin(errors))])
+    assert float(best) != float(best_penalty(principal(task), task))
+
+
 def test_scale_has_the_least_left_out_log_loss() -> None:
     task = toy_task(dim=40, shots=3, noise=2.0)
     scores = without_each(task, 0.3)
