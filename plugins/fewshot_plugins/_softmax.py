@@ -109,7 +109,7 @@ def _wide(x: Tensor, real: Tensor, n: Tensor) -> tuple[Tensor, Back]:
     share = (real / n).double()  # [*B, S, 1]
     row = gram @ share  # [*B, S, 1] with the mean
     centred = (gram - row - row.mT + share.mT @ row) * (real * real.mT)  # [*B, S, S]
-    largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None]  # [*B, 1]
+    largest = gram.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None].clamp_min(TINY)  # [*B, 1]
     centred.diagonal(dim1=-2, dim2=-1).add_((4 * torch.finfo(x.dtype).eps * n.squeeze(-1).sqrt() + 1e-11) * largest)
     factor = torch.linalg.cholesky(centred)
 
