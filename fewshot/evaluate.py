@@ -19,11 +19,18 @@ from fewshot.options import to_json
 from fewshot.provenance import peak_mb, versions
 from fewshot.report import Budget, Cost, Result
 from fewshot.scoring import Scores
-from fewshot.strategy import NEEDS, Head, Strategy, fit
+from fewshot.strategy import Head, Strategy, fit
 from fewshot.task import Task
 
 BLOCK = 64  # episodes solved at once: few enough for the cache, enough to hide Python
 ROWS = 65_536  # rows gathered at once, so that episodes with many items come in smaller blocks
+
+IN_DATA = {  # what a strategy may need, and where a bench takes it from
+    "support": "labelled examples: ask for one shot or more",
+    "text": "class names or phrases: take an encoder that reads texts (--encoder lite), or put text into the .npz",
+    "attributes": "class attributes: take a data set that has them, such as cifar_awa2",
+    "source": "labelled examples of another domain: name the split that holds them (--set source=SPLIT)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +155,7 @@ class Solver:
         has["support"] = self.episodes.support.shape[1]
         for need in sorted(self.strategy.needs & set(has)):
             if not has[need]:
-                raise MissingInput(f"strategy {self.strategy.name!r} on {features.name!r} needs {NEEDS[need]}")
+                raise MissingInput(f"strategy {self.strategy.name!r} on {features.name!r} needs {IN_DATA[need]}")
 
     def _source(self, features: Features, wanted: bool) -> tuple[Tensor, Tensor]:
         split = self.episodes.spec.source if wanted else ""

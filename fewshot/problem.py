@@ -120,23 +120,30 @@ def build_problem(
     """Embed everything the user gave and put it into one Task.
 
     The classes are those of `classes` in their order; without it, those of `attributes`; without both, the labels of
-    `support`, sorted. `support` and `source` may be a folder of class folders, a table, an index, `Items`, or
-    pictures/embeddings with their `labels`. A `strategy` that writes its own phrases is asked for them.
+    `support`, sorted; without all three, those of `source`. `support` and `source` may be a folder of class folders, a
+    table, an index, `Items`, or pictures/embeddings with their `labels`. A `strategy` that writes its own phrases is
+    asked for them.
 
     Raises
     ------
     DataError
         for unreadable input, a support label that is no class, or nothing to go by.
     """
-    if support is None and classes is None and attributes is None:
-        raise MissingInput("nothing to go by: give examples (--support), class names (--classes) or --attributes")
+    if support is None and classes is None and attributes is None and source is None:
+        raise MissingInput(
+            "nothing to go by: give examples (--support), class names (--classes), --attributes or a --source"
+        )
+    if support is None and classes is None and attributes is None and strategy is None:
+        raise MissingInput("a source alone leaves open how to transfer from it: pass a strategy, e.g. -s coral")
     if strategy:
         held = {"support": support, "text": classes, "attributes": attributes, "unlabeled": unlabeled, "source": source}
         _check_given(strategy, held)
     table = read_attributes(Path(attributes)) if isinstance(attributes, str | Path) else attributes
     listed = class_list(classes) if classes is not None else None
     examples, names = (None, []) if support is None else embed_labelled(encoder, support, labels, progress)
-    order = listed.names if listed else table.classes if table else tuple(sorted(set(names)))
+    far, far_names = (None, []) if source is None else embed_labelled(encoder, source, source_labels, progress)
+    shown = far_names if support is None else names
+    order = listed.names if listed else table.classes if table else tuple(sorted(set(shown)))
     stray = [name for name, _ in Counter(names).most_common() if name not in order]
     if stray:
         where = "--classes" if listed else "the attributes table"
@@ -148,7 +155,6 @@ def build_problem(
         own = strategy.phrases([spoken(name) for name in listed.names]) if strategy else None
         text, weight = embed_phrases(encoder, own or listed.prompts(templates, encoder.templates))
     others = embed_inputs(encoder, unlabeled, progress=progress) if unlabeled is not None else None
-    far, far_names = (None, []) if source is None else embed_labelled(encoder, source, source_labels, progress)
     far_order = [*order, *sorted(set(far_names) - set(order))]
     blank = torch.zeros(0, encoder.dim)
     task = make_task(

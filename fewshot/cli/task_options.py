@@ -90,8 +90,8 @@ def learn(
         raise InvalidOption("--classes and --classes-file exclude each other; give one of them")
     if template and classes is None and classes_file is None:
         raise InvalidOption("--template needs class names to put into it: pass --classes or --classes-file")
-    if classes is None and classes_file is None and support is None and attributes is None:
-        raise DataError("nothing to go by: pass --classes, --classes-file, --support or --attributes")
+    if all(given is None for given in (classes, classes_file, support, attributes, source)):
+        raise DataError("nothing to go by: pass --classes, --classes-file, --support, --attributes or --source")
     for path in unlabeled:
         if not path.exists():
             raise DataError(f"--unlabeled {path} is not there; give a picture, a folder of pictures or an index")
