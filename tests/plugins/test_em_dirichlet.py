@@ -10,6 +10,7 @@ from torch import Tensor
 from fewshot import Task, fit
 from fewshot.arrays import unit
 from fewshot.testing import toy_task
+from fewshot_plugins._guard import GuardWarning
 from fewshot_plugins.em_dirichlet import EmDirichlet, fit_dirichlet
 
 
@@ -42,6 +43,18 @@ def test_logits_of_unlabelled_items_are_those_of_the_papers_loop(inputs: tuple[s
         a /= a.sum(1, keepdims=True)
     got = fit(EmDirichlet(temperature=5.0, steps=3), task).logits(task.unlabeled)
     torch.testing.assert_close(got, torch.from_numpy(score), atol=1e-4, rtol=1e-4)
+
+
+def test_a_mixture_that_loses_its_classes_is_left_for_the_inductive_answer() -> None:
+    """With many classes the paper's m = C / 5 draws even items, which the text tells apart, into a few of them."""
+    task = toy_task(("text", "unlabeled"), classes=40, dim=64, noise=2.0)
+    truth = torch.arange(40).repeat_interleave(6)
+    lost = fit(EmDirichlet(guard=False), task).logits(task.unlabeled).argmax(-1)
+    assert len(lost.unique()) < 5
+    with pytest.warns(GuardWarning, match="seem to lie in few of the 40 classes"):
+        head = fit(EmDirichlet(), task)
+    assert not bool(head.used)
+    assert float((head.logits(task.unlabeled).argmax(-1) == truth).double().mean()) > 0.5
 
 
 def test_newton_finds_the_parameters_of_a_sample() -> None:
