@@ -19,6 +19,10 @@ class ALE(Strategy):
     (b_r / r) sum_j l_j with b_r = 1 + 1/2 + ... + 1/r (section 3.3 of the paper), or max_j l_j, which is SJE.
     logit_k = scale s_k.Mz is linear. Signatures are z-scored and of unit length. Trained by full-batch subgradient
     descent from M = 0 instead of sampled SGD, so the result does not depend on a seed.
+
+    The defaults of rate and epochs were chosen on five deals of the AwA2 animals into seen and unseen. On twelve
+    others they name 45.5 % of unseen pictures right at 5 shots and 49.8 % at 20, values chosen task by task on
+    held-out seen classes 45.4 and 48.5 % (benchmarks/attribute_zero_shot.py).
     """
 
     name = "ale"

@@ -41,6 +41,10 @@ class ConSE(Strategy):
 
     f(z) = sum_t p(y_t | z) s(y_t) / sum_t p(y_t | z) over the T likeliest seen classes (equation 2 of the paper), with
     p a multinomial logistic regression; logit_k = scale cos(f(z), s_k). Signatures are z-scored and of unit length.
+
+    T = 10 is the paper's. On twelve deals of the AwA2 animals into seen and unseen it names 45.1 % of unseen pictures
+    right at 5 shots and 48.9 % at 20, a T chosen task by task on held-out seen classes 44.1 and 48.7 %
+    (benchmarks/attribute_zero_shot.py).
     """
 
     name = "conse"

@@ -18,6 +18,10 @@ class DeViSE(Strategy):
     The loss of an example of class y is sum over seen j != y of max(0, margin - s_y.Mz + s_j.Mz) (equation 1 of the
     paper), with unit-length signatures (z-scored first); logit_k = scale s_k.Mz is linear. Trained by full-batch
     subgradient descent from M = 0 instead of the paper's SGD, so the result does not depend on a seed.
+
+    The defaults of rate and epochs were chosen on five deals of the AwA2 animals into seen and unseen. On twelve
+    others they name 44.8 % of unseen pictures right at 5 shots and 48.9 % at 20, values chosen task by task on
+    held-out seen classes 44.9 and 48.1 % (benchmarks/attribute_zero_shot.py).
     """
 
     name = "devise"

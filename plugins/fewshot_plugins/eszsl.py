@@ -36,6 +36,10 @@ class ESZSL(Strategy):
     logit_k = scale z.V s_k with V = (X X' + gI)^-1 X Y S' (S S' + lI)^-1 (equation 9), where X holds the examples, S
     the signatures of the seen classes and Y in {-1, 1} says which example is of which class. Unseen classes get their
     weight V s_k from their signature alone. Signatures are z-scored and of unit length.
+
+    The paper tunes gamma and lambda on validation classes. Here their defaults were chosen on five deals of the AwA2
+    animals into seen and unseen. On twelve others they name 41.3 % of unseen pictures right at 5 shots and 45.4 % at
+    20, values chosen task by task on held-out seen classes 40.4 and 44.6 % (benchmarks/attribute_zero_shot.py).
     """
 
     name = "eszsl"

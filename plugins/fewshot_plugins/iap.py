@@ -41,6 +41,10 @@ class IAP(Strategy):
     p(a_m | z) = sum over seen y of p(a_m | y) p(y | z) (equation 4 of the paper), with p(y | z) a multinomial
     logistic regression; then logit_k = scale sum_m log(p(a_m^k | z) / p(a_m^k)) as in `dap`. p(a | z) is kept `floor`
     away from 0 and 1. Attributes are made binary, and those the same for all seen classes left out, as in `dap`.
+
+    The defaults of C were chosen on five deals of the AwA2 animals into seen and unseen. On twelve others they name
+    45.1 % of unseen pictures right at 5 shots and 47.6 % at 20, values chosen task by task on held-out seen classes
+    44.9 and 46.6 % (benchmarks/attribute_zero_shot.py).
     """
 
     name = "iap"
