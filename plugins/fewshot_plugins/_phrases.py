@@ -72,4 +72,4 @@ def ridge_with_phrases(task: Task, weight: Tensor) -> LinearHead:
     support = torch.cat([task.support, as_examples(task)], -2)
     both = replace(task, support=support, labels=torch.cat([task.labels, own], -1))
     data = principal(both, torch.cat([weight, torch.ones_like(own, dtype=weight.dtype)], -1))
-    return solved(data, weight.new_full(task.batch_shape, PENALTY))
+    return LinearHead(*solved(data, weight.new_full(task.batch_shape, PENALTY)))

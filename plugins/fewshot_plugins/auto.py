@@ -123,7 +123,7 @@ def members(task: Task, even: Tensor) -> list[LinearHead]:
         first = [centred_text(task), ridge_with_phrases(task, weight)]
     else:
         data = principal(task, weight)
-        first = [solved(data, best_penalty(data, task))]
+        first = [LinearHead(*solved(data, best_penalty(data, task)))]
     return first + [fit(task) for fit in VISUAL]
 
 

@@ -29,7 +29,7 @@ class DAP(Strategy):
     over the seen classes; one that is the same for all seen classes is left out. p(a_m) is the share of seen classes
     that have it.
 
-    The defaults of C were chosen on five deals of the AwA2 animals into seen and unseen. On twelve others they name
+    The default of C was chosen on five deals of the AwA2 animals into seen and unseen. On twelve others it names
     45.3 % of unseen pictures right at 5 shots and 47.1 % at 20, values chosen task by task on held-out seen classes
     44.6 and 46.5 % (benchmarks/attribute_zero_shot.py).
     """

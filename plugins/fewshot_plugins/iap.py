@@ -42,7 +42,7 @@ class IAP(Strategy):
     logistic regression; then logit_k = scale sum_m log(p(a_m^k | z) / p(a_m^k)) as in `dap`. p(a | z) is kept `floor`
     away from 0 and 1. Attributes are made binary, and those the same for all seen classes left out, as in `dap`.
 
-    The defaults of C were chosen on five deals of the AwA2 animals into seen and unseen. On twelve others they name
+    The default of C was chosen on five deals of the AwA2 animals into seen and unseen. On twelve others it names
     45.1 % of unseen pictures right at 5 shots and 47.6 % at 20, values chosen task by task on held-out seen classes
     44.9 and 46.6 % (benchmarks/attribute_zero_shot.py).
     """

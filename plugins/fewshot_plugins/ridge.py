@@ -81,11 +81,11 @@ def best_penalty(data: Principal, task: Task) -> Tensor:
     return torch.where(test.any((-1, -2)), best, best.new_tensor(DEFAULT_PENALTY))
 
 
-def solved(data: Principal, penalty: Tensor) -> LinearHead:
+def solved(data: Principal, penalty: Tensor) -> tuple[Tensor, Tensor]:
     """Solve the regressions for a penalty [*B].  -> weight [*B, C, D], bias [*B, C]"""
     dual = data.dual / (data.energy + penalty.unsqueeze(-1)).unsqueeze(-1)  # [*B, R, C]
     weight = (data.axes @ dual).mT  # [*B, C, D]
-    return LinearHead(weight, data.target_mean.squeeze(-2) - (weight @ data.mean.mT).squeeze(-1))
+    return weight, data.target_mean.squeeze(-2) - (weight @ data.mean.mT).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Ridge(Strategy):
             scale = self.scale * like  # [*B]
         else:  # from the scores that each example gets by the regression without it
             scale = best_scale(left_out(data, penalty), task, DEFAULT_SCALE)
-        head = solved(data, penalty)
-        return LinearHead(scale[..., None, None] * head.weight, scale.unsqueeze(-1) * head.bias)
+        weight, bias = solved(data, penalty)
+        return LinearHead(scale[..., None, None] * weight, scale.unsqueeze(-1) * bias)
 
 
 @hookimpl

@@ -54,8 +54,8 @@ class SAE(Strategy):
     compared by cosine either with the decoded signatures W's_k, which is linear in the query, or, encoded as Wz, with
     the signatures. Signatures are z-scored and of unit length.
 
-    The defaults of lambda were chosen on five deals of the AwA2 animals into seen and unseen. On twelve others they
-    name 47.8 % of unseen pictures right at 5 shots and 53.0 % at 20, values chosen task by task on held-out seen
+    The default of lambda was chosen on five deals of the AwA2 animals into seen and unseen. On twelve others it
+    names 47.8 % of unseen pictures right at 5 shots and 53.0 % at 20, values chosen task by task on held-out seen
     classes 46.2 and 51.3 % (benchmarks/attribute_zero_shot.py).
     """
 
