@@ -100,12 +100,13 @@ def show(name: str, as_json: bool) -> None:
     cls = registry().strategy(name)
     infos = [dataclasses.asdict(info) for info in option_infos(cls)]
     row = {**_strategy_row(cls), "uses": sorted(cls.uses), "unseen": cls.unseen}
-    row |= {"docs": inspect.getdoc(cls) or "", "options": infos}
+    fitted = (inspect.getdoc(cls.fit) or "").partition("\n")[0]
+    row |= {"docs": inspect.getdoc(cls) or "", "fit": fitted, "options": infos}
     if as_json:
         click.echo(json.dumps(row, indent=2))
         return
     click.echo(f"{cls.name}: {inspect.getdoc(inspect.getmodule(cls)) or ''}\n\n{row['docs']}\n")
-    for key in ("paper", "needs", "uses", "unseen", "transductive", "speed"):
+    for key in ("paper", "needs", "uses", "unseen", "transductive", "speed", "fit"):
         click.echo(f"{key + ':':14}{_cell(row[key]) or '-'}")
     click.echo("\noptions (-o name=value):" if infos else "\nno options")
     for info in infos:

@@ -77,7 +77,7 @@ class Alignment(Strategy):
         """Return the source's new place [N, M] and the way there for the target, None where it stays as it is."""
 
     def fit(self, task: Task) -> Head:
-        """Align, then fit the other strategy to source and support together."""
+        """Align, then fit the other strategy to source and support.  -> turn [D, M], shift [M], its head in [.., M]"""
         learner = self.learner()
         both = domains(task, self.name, unseen=learner.unseen)
         source, space = self.align(both, task) if len(both.items) > 1 else (both.source, None)

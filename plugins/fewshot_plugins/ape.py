@@ -75,7 +75,7 @@ class Ape(Strategy):
     scale: float = option(100.0, "factor on the text cosine (CLIP's own is 100)", min=0.0)
 
     def fit(self, task: Task) -> ApeHead:
-        """Choose the channels, weigh the examples, choose the constants."""
+        """Choose channels and constants.  -> weight [*B, C, D], keys [*B, S, D], values [*B, S, C], alpha, beta [*B]"""
         text = unit(phrase_means(task))  # [*B, C, D]
         cost = sum(channel_cost(unit(v), self.similarity) for v in (text, class_means(task)))  # [*B, D]
         kept = keep_lowest(torch.as_tensor(cost), self.keep)  # [*B, D]

@@ -66,7 +66,7 @@ class Dn4(Strategy):
     temperature: float = option(60.0, "factor on the mean cosine; higher is more confident", min=0.0)
 
     def fit(self, task: Task) -> LocalHead:
-        """Keep the centred descriptors of the examples.
+        """Keep the centred descriptors of the examples.  -> local [S, P, K] of P places, hot [S, C], centre [1, 1, K]
 
         Raises
         ------

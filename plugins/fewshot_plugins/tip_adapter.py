@@ -35,7 +35,7 @@ class TipAdapter(Strategy):
     calibrate: bool = option(True, "scale all logits by leave-one-out, so that probabilities are right")
 
     def fit(self, task: Task) -> CacheHead:
-        """Store the examples and choose the constants."""
+        """Store the examples.  -> weight [*B, C, D], keys [*B, S, D], values [*B, S, C], alpha and beta [*B]"""
         text, values = self.scale * unit(phrase_means(task)), task.one_hot()  # [*B, C, D], [*B, S, C]
         said = task.support @ text.mT  # [*B, S, C]
         alpha, beta, factor = constants(task, said, task.support, values, self.alpha, self.beta)

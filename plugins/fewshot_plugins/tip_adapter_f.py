@@ -38,7 +38,7 @@ class TipAdapterF(Strategy):
     rows: int = option(256, "examples a step, as in the paper; small tasks use all", min=1)
 
     def fit(self, task: Task) -> CacheHead:
-        """Train the keys."""
+        """Train the keys.  -> weight [*B, C, D], keys [*B, S, D], values [*B, S, C], alpha and beta [*B]"""
         cache = TipAdapter(self.alpha, self.beta, self.scale, self.calibrate).fit(task)
         take = batches(task, self.rows)
         factor, beta = cache.alpha[..., None, None] * cache.beta[..., None, None], cache.beta[..., None, None]

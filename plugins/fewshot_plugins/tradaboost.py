@@ -85,7 +85,7 @@ class TrAdaBoost(Strategy):
     scale: float = option(10.0, "factor on the shares of the votes; higher is more confident", min=0.0)
 
     def fit(self, task: Task) -> BoostedHead:
-        """Boost, and keep the second half of the rounds."""
+        """Boost, and keep the second half of the rounds.  -> votes [T], and T times weight [C, D], bias [C]"""
         both = domains(task, self.name)
         x, labels = torch.cat([both.source, both.support]), torch.cat([both.source_labels, both.labels])
         found = boost(x, labels, len(both.labels), task.classes, self.rounds, self.lam)[

@@ -1,6 +1,7 @@
 """The command line as a whole: lazy imports, listings, errors in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,8 @@ def test_every_strategy_can_be_shown() -> None:
         row = json.loads(CliRunner().invoke(cli, ["strategies", "show", name, "--json"]).stdout)
         assert row["paper"], f"{name} cites no paper"
         assert row["needs"] == sorted(cls.needs)
+        assert re.search(r"-> \w+ \[.*\b[CDSUMPT]\b", row["fit"]), f"{name} does not say the shapes of what it fits"
+        assert row["fit"] in shown.stdout
         for info in row["options"]:
             assert info["help"], f"{name}: option {info['name']} has no help text"
             assert f"{info['name']}={info['default']}" in shown.stdout
