@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot import LinearHead
 
 SPREAD, EVENNESS = 0.7, 0.94  # least effective share of the classes, by the class means and after k-means
+WIDENING = 1.05  # of the effective number of classes, by what an adapted answer may exceed the inductive one
 
 
 class GuardWarning(UserWarning):
@@ -24,7 +25,9 @@ class AdaptedHead(LinearHead):
     used: Tensor | None = None  # [*B] bool; False: the guard fell back to the inductive answer
 
 
-def usable(name: str, *judged: tuple[Tensor, float], per_class: float, guard: bool = True) -> Tensor:
+def usable(
+    name: str, *judged: tuple[Tensor, float], per_class: float, guard: bool = True, adapted: Tensor | None = None
+) -> Tensor:
     """Decide for each task whether to adapt to its unlabelled items, and warn when some are better left alone.
 
     Items are too few when there are less than `per_class` for each class. They are too skewed when the classes
@@ -43,6 +46,9 @@ def usable(name: str, *judged: tuple[Tensor, float], per_class: float, guard: bo
         least number of unlabelled items a class.
     guard
         False accepts everything.
+    adapted
+        logits of the adapted answer [*B, U, C], for a method that bears skewed items unless they make it spread them
+        over more classes, in effect, than the inductive answer does: then its pull towards equal shares has won.
 
     Returns
     -------
@@ -62,6 +68,8 @@ def usable(name: str, *judged: tuple[Tensor, float], per_class: float, guard: bo
         for answer, share in judged:
             if share > 0:
                 used = used & (effective_classes(answer) >= share * classes)  # [*B]
+        if adapted is not None:
+            used = used & (effective_classes(adapted) <= WIDENING * effective_classes(logits))
     if not bool(used.all()):
         text = f"{name}: {problem}, so the answer is the inductive one; guard=off adapts all the same"
         warnings.warn(text, GuardWarning, stacklevel=4)

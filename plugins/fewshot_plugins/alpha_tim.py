@@ -22,6 +22,9 @@ class AlphaTim(Strategy):
 
     The paper tunes a (2 to 7) on validation classes; 2 was better than 5 on even and mildly skewed items of four sets
     of pictures (72.7 and 69.1 %, the class means 70.5 %), 5 where two classes held all items.
+
+    The guard falls back where the items would be spread over more classes than by the class means, which is what equal
+    shares do to items of one class: on training splits of three sets of pictures those lost 12 to 36 points without it.
     """
 
     name = "alpha_tim"
@@ -42,9 +45,10 @@ class AlphaTim(Strategy):
         """Adapt the class means.  -> weight [*B, C, D], bias [*B, C]"""
         mean = class_means(task)  # [*B, C, D]
         plain = task.unlabeled @ mean.mT - mean.square().sum(-1).unsqueeze(-2) / 2  # [*B, U, C]
-        used = usable(self.name, (plain, 0.0), per_class=2, guard=self.guard)
         weights = (self.cross_entropy, self.marginal, self.conditional)
         moved = descend(task, mean, weights, self.alpha, self.temperature, self.rate, self.steps)
+        found = task.unlabeled @ moved.mT - moved.square().sum(-1).unsqueeze(-2) / 2  # [*B, U, C]
+        used = usable(self.name, (plain, 0.0), per_class=2, guard=self.guard, adapted=found)
         prototypes = choose(used, moved, mean)  # [*B, C, D]
         bias = -self.temperature / 2 * prototypes.square().sum(-1)  # [*B, C]
         return AdaptedHead(self.temperature * prototypes, bias, used)

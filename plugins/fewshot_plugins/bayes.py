@@ -135,7 +135,7 @@ class Bayes(Strategy):
     scale: float = option(0.05, "factor on the log densities; higher is more confident", min=0.0)
 
     def fit(self, task: Task) -> StudentHead:
-        """Learn the prior, then the posterior.  -> mean [*B, C, D], whiten [*B, D, D], update [*B, M, D], widen [*B, 1, C]"""
+        """Learn the prior, then the posterior.  -> mean [*B, C, D], whiten [*B, D, D], update [*B, M, D] ..."""
         prior = learn_prior(task, self.shrink)
         hot, count = task.one_hot(), task.counts().unsqueeze(-1)  # [*B, S, C], [*B, C, 1]
         mean = class_means(task)  # [*B, C, D]

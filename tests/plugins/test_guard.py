@@ -1,6 +1,7 @@
 """The guard of the transductive strategies: when it falls back, that it says so, and what it falls back to."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -100,6 +101,27 @@ def test_effective_number_of_classes() -> None:
     logits = torch.nn.functional.one_hot(torch.tensor([[0, 0, 1, 2], [0, 0, 0, 0]]), 4).double()
     wanted = math.exp(0.5 * math.log(2) + 2 * 0.25 * math.log(4))
     torch.testing.assert_close(effective_classes(logits), torch.tensor([wanted, 1.0]).double())
+
+
+def test_alpha_tim_bears_few_classes_but_not_a_pull_towards_equal_shares() -> None:
+    """Items of two classes of eight may be adapted to; those of one class would be spread over the others."""
+    gain = {}
+    for many in (1, 2):
+        changes = []
+        for seed in range(6):
+            task = toy_task(("support", "unlabeled"), classes=8, shots=2, noise=1.5, seed=seed)
+            items, truth = task.unlabeled[: 6 * many], torch.arange(many).repeat_interleave(6)
+            task = replace(task, unlabeled=items.repeat(4 // many, 1))
+            right = []
+            for name, options in (("alpha_tim", {}), ("alpha_tim", {"guard": False}), ("prototypical", {})):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", GuardWarning)
+                    head = fit(registry().strategy(name)(**options), task)
+                right.append(float((head.logits(items).argmax(-1) == truth).double().mean()))
+            changes.append([right[0] - right[2], right[1] - right[2]])
+        gain[many] = torch.tensor(changes).mean(0).tolist()
+    assert gain[1][0] > -0.05 > gain[1][1] + 0.05, gain
+    assert gain[2][0] > -0.01, gain
 
 
 def test_unlabelled_items_must_be_there() -> None:
