@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from fewshot import Task, fit, make_task
 from fewshot.arrays import unit
@@ -15,6 +16,7 @@ from fewshot.testing import toy_queries, toy_task
 from fewshot_plugins._alignment import EveryHead
 from fewshot_plugins.coral import Coral, recolour, times_power
 from fewshot_plugins.label_propagation import LabelPropagation
+from fewshot_plugins.pooled import Pooled
 from fewshot_plugins.prototypical import Prototypical
 from fewshot_plugins.ridge import Ridge
 from fewshot_plugins.subspace import Subspace
@@ -144,6 +146,16 @@ def test_classes_known_by_attributes_alone_may_follow_an_alignment() -> None:
     assert fit(Coral(then="eszsl"), fewer).logits(toy_queries(task)[0]).shape[-1] == 4
     with pytest.raises(MissingInput, match="an example of class number 3"):
         fit(Coral(), fewer)
+
+
+def test_pooled_is_the_strategy_on_source_and_support_as_one() -> None:
+    task = toy_task(INPUTS, noise=1.5)
+    query, _ = toy_queries(task, noise=1.5)
+    own = task.source_labels < task.classes
+    x, y = torch.cat([task.source[own], task.support]), torch.cat([task.source_labels[own], task.labels])
+    peer = LogisticRegression(C=30, tol=1e-8, max_iter=5000).fit(x.numpy(), y.numpy())
+    got = fit(Pooled(then="linear_probe"), task).logits(query).softmax(-1)
+    np.testing.assert_allclose(got.numpy(), peer.predict_proba(query.numpy()), atol=5e-3)
 
 
 def test_head_names_are_distinct_so_that_saved_heads_find_their_type() -> None:
