@@ -24,7 +24,7 @@ class AlphaTim(Strategy):
     of pictures (72.7 and 69.1 %, the class means 70.5 %), 5 where two classes held all items.
 
     The guard falls back where the items would be spread over more classes than by the class means, which is what equal
-    shares do to items of one class: on training splits of three sets of pictures those lost 12 to 36 points without it.
+    shares do to items of one class: on three sets of pictures those lost 12 to 36 points without it.
     """
 
     name = "alpha_tim"

@@ -61,6 +61,9 @@ class Ape(Strategy):
     leave-one-out as in tip_adapter, and keep = 0.8, similarity = 0.3, gamma = 0 did better than those on the training
     splits of three data sets (63 % against 40 % at four shots): where the text is often wrong, weighing up the
     examples it misjudges favours some classes over others.
+
+    Over three training splits and sign_digits at 1 to 8 shots the defaults score 60.7 % on average, keep = 0.5,
+    similarity = 0.7 and gamma = 0.1 50.7 %, and alpha and beta fixed at 1 and 5.5 38.1 % (benchmarks/constants.py).
     """
 
     name = "ape"

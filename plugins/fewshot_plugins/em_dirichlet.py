@@ -83,8 +83,8 @@ class EmDirichlet(Strategy):
     has m = C / 5, for batches of some five classes. With more it can lose most classes that the inductive answer finds;
     the guard then falls back to that. The head scores a query by log Dir(u; alpha_k) + m log pi_k.
 
-    With `lite`, without the guard, T = 30 scores 38.9 % on average over training splits of four sets of pictures at 1
-    to 8 shots (15: 42.2 %, 60: 30.5 %, 200: 25.3 %), with it 62.5 % (61.4, 62.9 and 63.0 %; benchmarks/constants.py).
+    With `lite`, without the guard, T = 30 scores 38.9 % on average over three training splits and sign_digits at 1 to
+    8 shots (15: 42.2 %, 60: 30.5 %, 200: 25.3 %), with it 62.5 % (61.4, 62.9 and 63.0 %; benchmarks/constants.py).
     """
 
     name = "em_dirichlet"

@@ -55,6 +55,10 @@ class LaplacianShot(Strategy):
 
     by the bound updates y_i <- softmax(-a_i + lambda sum_j w_ij y_j) (equation 12 of the paper). The head scores a
     query by the same expression, with the query's neighbours among the unlabelled items.
+
+    The paper tunes lambda on validation classes; labels of one task say nothing about it. Over three training splits
+    and sign_digits at 1 to 8 shots 0.7 scores 67.8 % on average, and 0.1, 0.3 and 1 67.9, 67.9 and 67.7 %
+    (benchmarks/constants.py).
     """
 
     name = "laplacian_shot"

@@ -22,6 +22,9 @@ class TipAdapter(Strategy):
     of ImageNet; here `none` chooses them by leave-one-out on the examples (fewest errors, self-match masked), and
     a number fixes them: 1 and 5.5 are the paper's, and are what is used at one shot, where nothing can be left out.
     With the constants fixed and `calibrate=false` the head is the paper's formula to the letter.
+
+    Choosing is the default since it is better: over three training splits and sign_digits at 1 to 8 shots it scores
+    60.1 % on average, the paper's constants 39.0 % (benchmarks/constants.py); they are made for CLIP's cosines.
     """
 
     name = "tip_adapter"
