@@ -62,7 +62,7 @@ class BdCspn(Strategy):
     needs = frozenset({"support", "unlabeled"})
     paper = "Liu, Song, Qin 2020, arXiv:1911.10713"
     heads = (AdaptedHead,)
-    sharpness: float = option(SHARPNESS, "factor e on the cosines that weigh items (paper: 10)", min=0.0)
+    sharpness: float = option(SHARPNESS, "factor e on the cosines that weigh items (paper: 10)", min=0.0, max=40.0)
     shifted: bool = option(True, "shift the unlabelled items and the queries to the support's mean")
     scale: float = option(20.0, "factor on the cosine; higher is more confident", min=0.0)
     guard: bool = option(True, "give the inductive answer when the unlabelled items are too few or too skewed")

@@ -30,7 +30,7 @@ class CrossModal(Strategy):
     paper = "Lin et al. 2023, arXiv:2301.06267"
     share: float = option(0.5, "share of the phrases in the loss", min=0.0, max=1.0)
     scale: float = option(100.0, "factor on the scores (CLIP's own is 100)", min=0.0)
-    rate: float = option(0.001, "learning rate at the start; it falls along a cosine", min=0.0)
+    rate: float = option(0.001, "learning rate at the start; it falls along a cosine", min=0.0, max=1.0)
     decay: float = option(0.01, "weight decay", min=0.0)
     steps: int = option(300, "steps of AdamW", min=0)
 

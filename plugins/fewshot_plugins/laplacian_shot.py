@@ -69,7 +69,7 @@ class LaplacianShot(Strategy):
     neighbours: int = option(3, "K, nearest neighbours of an item (paper: 3)", min=1)
     pairwise: float = option(0.7, "lambda, weight of a neighbour's assignment", min=0.0)
     temperature: float = option(2.0, "factor t: distances count t/2 |z - p|^2 (paper: 2)", min=0.0)
-    sharpness: float = option(SHARPNESS, "factor e of the rectification, as in bd_cspn (paper: 10)", min=0.0)
+    sharpness: float = option(SHARPNESS, "factor e of the rectification, as in bd_cspn (paper: 10)", min=0.0, max=40.0)
     steps: int = option(20, "bound updates (paper: 20)", min=0)
     guard: bool = option(True, "give the inductive answer when the unlabelled items are too few or too skewed")
 

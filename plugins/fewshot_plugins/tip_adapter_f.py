@@ -33,7 +33,7 @@ class TipAdapterF(Strategy):
     beta: float | None = option(None, "sharpness of the cache; none: chosen by leave-one-out", min=0.0)
     scale: float = option(100.0, "factor on the text cosine (CLIP's own is 100)", min=0.0)
     calibrate: bool = option(True, "scale all logits by leave-one-out before training")
-    rate: float = option(0.001, "learning rate at the start; it falls along a cosine", min=0.0)
+    rate: float = option(0.001, "learning rate at the start; it falls along a cosine", min=0.0, max=1.0)
     steps: int = option(50, "steps of AdamW", min=0)
     rows: int = option(256, "examples a step, as in the paper; small tasks use all", min=1)
 

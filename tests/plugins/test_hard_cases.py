@@ -1,5 +1,6 @@
 """Tasks at the edge of what makes sense give every strategy finite answers, or a refusal that says why; never NaN."""
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import fields, replace
@@ -9,6 +10,7 @@ import torch
 
 from fewshot import Strategy, Task, fit
 from fewshot.errors import FewshotError
+from fewshot.options import build, option_infos
 from fewshot.registry import registry
 from fewshot.testing import toy_queries, toy_task
 
@@ -94,6 +96,27 @@ def test_answers_are_finite_or_refused(name: str, dtype: torch.dtype) -> None:
                 logits = head.logits(asked)
                 assert logits.shape == (len(asked), task.classes)
                 assert bool(torch.isfinite(logits).all()), case
+
+
+def ends(cls: type[Strategy]) -> Iterator[Strategy]:
+    """The strategy with each number at either end of its range, or each choice, every other option as it is."""
+    for info in option_infos(cls):
+        if info.range.startswith("["):
+            low, high = (float(end) for end in info.range.strip("[]").split(","))
+            found = [end if "float" in info.type else int(end) for end in (low, high) if math.isfinite(end)]
+        else:
+            found = [choice.strip() for choice in info.range.split("|") if choice]
+        yield from (build(cls, {info.name: value}) for value in found)
+
+
+@pytest.mark.filterwarnings("ignore::fewshot_plugins._guard.GuardWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_options_at_the_ends_of_their_ranges_give_finite_answers(name: str) -> None:
+    cls = registry().strategy(name)
+    task = toy_task(cls.needs | cls.uses, dtype=torch.float32)
+    query, _ = toy_queries(task)
+    for strategy in ends(cls):
+        assert bool(torch.isfinite(fit(strategy, task).logits(query)).all()), strategy
 
 
 @pytest.mark.parametrize("name", NAMES)
