@@ -28,6 +28,9 @@ class TransClip(Strategy):
         v_d  <- (g/|S| sum_S sum_k a_ik (z_id - mu_kd)^2 + 1/|Q| sum_Q sum_k a_ik (z_id - mu_kd)^2) / (g + 1)
 
     The head is y_ik^l p_ik, which is linear in z because v is shared. Neighbours shape the mixture but not the head.
+
+    The paper chooses g on validation labels, from 0.002 to 0.2. Over three training splits and sign_digits at 1 to 8
+    shots 0.2 scores 60.2 % on average, and 0.02, 0.01 and 0.002 59.1, 59.1 and 59.0 % (benchmarks/constants.py).
     """
 
     name = "transclip"
