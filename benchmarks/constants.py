@@ -51,13 +51,16 @@ TRIED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("no decay", {"decay": 0.0}),
     ],
     "laplacian_shot": [
-        ("0.7 (default)", {}),
-        *((f"{value:g}", {"pairwise": value}) for value in (0.1, 0.3, 1.0)),
+        ("lambda 0.7 (default)", {}),
+        *((f"lambda {value:g}", {"pairwise": value}) for value in (0.1, 0.3, 1.0)),
     ],
-    "transclip": [("0.2 (default)", {}), *((f"{value:g}", {"gamma": value}) for value in (0.002, 0.01, 0.02))],
+    "transclip": [
+        ("gamma 0.2 (default)", {}),
+        *((f"gamma {value:g}", {"gamma": value}) for value in (0.002, 0.01, 0.02)),
+    ],
     "em_dirichlet": [
-        ("30, the paper's (default)", {}),
-        *((f"{value:g}", {"temperature": value}) for value in (15.0, 60.0, 200.0)),
+        ("T 30, the paper's (default)", {}),
+        *((f"T {value:g}", {"temperature": value}) for value in (15.0, 60.0, 200.0)),
     ],
 }
 

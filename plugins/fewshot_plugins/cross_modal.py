@@ -21,6 +21,9 @@ class CrossModal(Strategy):
     min_W share CE(scale t_k.W, k) + (1 - share) CE(scale z_i.W, y_i), both means, from W = t (eq. 5 and section 4 of
     the paper; half of each batch is text there, so share = 0.5), by AdamW with a learning rate and a decay of the
     paper's grid. The paper stops on a validation set; this stops after a fixed number of steps.
+
+    Over three training splits and sign_digits at 1 to 8 shots the defaults score 64.7 % on average, a rate of 1e-4
+    59.3 %, no decay 64.7 % (benchmarks/constants.py).
     """
 
     name = "cross_modal"

@@ -83,8 +83,9 @@ class EmDirichlet(Strategy):
     has m = C / 5, for batches of some five classes. With more it can lose most classes that the inductive answer finds;
     the guard then falls back to that. The head scores a query by log Dir(u; alpha_k) + m log pi_k.
 
-    With `lite`, without the guard, T = 30 scores 38.9 % on average over three training splits and sign_digits at 1 to
-    8 shots (15: 42.2 %, 60: 30.5 %, 200: 25.3 %), with it 62.5 % (61.4, 62.9 and 63.0 %; benchmarks/constants.py).
+    T = 30, the paper's, scores 62.5 % on average over three training splits and sign_digits at 1 to 8 shots; 15, 60
+    and 200 score 61.4, 62.9 and 63.0 % (benchmarks/constants.py). Most of that is the inductive answer, since with
+    `lite` the mixtures lose their classes.
     """
 
     name = "em_dirichlet"

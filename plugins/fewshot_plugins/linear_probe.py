@@ -28,6 +28,10 @@ class LinearProbe(Strategy):
     0.1 points of the best constant over the five picture sets at 1 to 16 shots (10: -0.3, 100: +0.1, 300: -0.1), and
     `folds` chooses it for each task by cross-validated log-loss on the support. Larger values fit the probabilities
     better and take more steps.
+
+    Over three training splits and sign_digits at 1 to 8 shots C = 30 scores 68.8 % on average and `folds=5` 69.2 %,
+    for a regression more of each C and fold, which is why it is not the default; 0.316, CLIP's for ImageNet, 64.3 %
+    (benchmarks/constants.py).
     """
 
     name = "linear_probe"

@@ -21,6 +21,9 @@ class TipAdapterF(Strategy):
     logits = scale z.T' + alpha exp(-beta (1 - z.K')) Y from K = F, cross-entropy by AdamW with eps 1e-4 and a cosine
     schedule (section 3.2 of the paper). The authors keep the epoch that is best on the test set; this takes the
     last of a fixed number. alpha and beta as in tip_adapter, chosen before training.
+
+    Choosing is the default since it is better: over three training splits and sign_digits at 1 to 8 shots it scores
+    64.0 % on average, the paper's 1 and 5.5 47.2 % (benchmarks/constants.py).
     """
 
     name = "tip_adapter_f"
