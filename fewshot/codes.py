@@ -87,7 +87,8 @@ class Codes:
         are left out if the kind `selects`, and may be among the candidates if not.
         """
         sel = selector(only) if only is not None and self.selects else None
-        parameters = _parameters(self._inner, max(effort, depth) if self.walks else effort, sel)
+        asks = sel is not None or self.probes or self.walks
+        parameters = _parameters(self._inner, max(effort, depth) if self.walks else effort, sel) if asks else None
         with few_threads(len(queries)):
             scores, rows = self._inner.search(queries, min(depth, len(self)), params=parameters)
         return scores, rows

@@ -91,15 +91,18 @@ def ceiling(approximate: Scores, exact: Scores, z: float) -> Scores:
     half = approximate.shape[1] // 2
     with np.errstate(invalid="ignore"):  # -inf - -inf where candidates ran out, which the caller looks at himself
         error = exact[:, half:] - approximate[:, half:]
-        bound: Scores = approximate[:, -1] + error.mean(1) + z * error.std(1)
+        mean = error.mean(1)
+        error -= mean[:, None]
+        bound: Scores = approximate[:, -1] + mean + z * np.sqrt(np.einsum("qn,qn->q", error, error) / error.shape[1])
     return bound
 
 
 def _best(scores: Scores, ids: Rows, k: int) -> tuple[Scores, Rows]:
     """Sort the k best of each query.  [Q, n] -> [Q, k], filled with -inf and -1 where n < k"""
-    some = np.argpartition(-scores, k - 1, axis=1)[:, :k] if scores.shape[1] > k else np.arange(scores.shape[1])[None]
-    top = np.take_along_axis(scores, some, 1)
-    order = np.argsort(-top, axis=1)
-    top, chosen = np.take_along_axis(top, order, 1), np.take_along_axis(np.take_along_axis(ids, some, 1), order, 1)
-    short = ((0, 0), (0, k - top.shape[1]))
-    return np.pad(top, short, constant_values=-np.inf), np.pad(chosen, short, constant_values=-1)
+    query, short = np.arange(len(scores))[:, None], k - scores.shape[1]
+    if short > 0:
+        scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
+        ids = np.pad(ids, ((0, 0), (0, short)), constant_values=-1)
+    some = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    chosen = some[query, np.argsort(-scores[query, some], axis=1)]
+    return scores[query, chosen], ids[query, chosen]

@@ -83,7 +83,10 @@ def few_threads(queries: int) -> Iterator[None]:
     """Let FAISS use one thread for few queries: more only wait for each other, for long on a busy machine."""
     faiss = load_faiss()
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1 if queries < FEW_QUERIES else before)
+    if queries >= FEW_QUERIES or before == 1:
+        yield
+        return
+    faiss.omp_set_num_threads(1)
     try:
         yield
     finally:
