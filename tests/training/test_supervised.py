@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fewshot.arrays import unit
 from fewshot.datasets import Items
 from fewshot.encoders import load_encoder
 from fewshot.encoders.body import module_body, stages_of
@@ -139,7 +140,12 @@ def test_the_encoders_that_come_out_pass_the_checks(name: str, colours: Items, t
     pictures = colours.sources[:2]
     assert not torch.equal(encoder.encode_images(pictures), base.encode_images(pictures))  # type: ignore[arg-type]
     if "text" in base.modalities:
-        assert torch.equal(encoder.encode_texts(["red"]), base.encode_texts(["red"]))
+        tuned, before = encoder.encode_texts(["red"]), base.encode_texts(["red"])
+        if name == "lite":  # its texts keep their place and lose their look, which the tuned network need not share
+            looks, tuned = tuned[:, :1280], unit(tuned[:, 1280:])
+            assert not looks.any()
+            before = unit(before[:, 1280:])
+        torch.testing.assert_close(tuned, before)
 
 
 def test_a_file_without_changes_is_the_base(colours: Items, resnet: str, tmp_path: Path) -> None:
