@@ -74,11 +74,12 @@ class BiasedRidge(Strategy):
                 DEFAULT_TRUST if self.trust is None else self.trust,
             )
         best, least = (penalties[0], trusts[0]), torch.inf
-        for trust in trusts:
-            rest = residual(data, trust * prior)
-            for penalty in penalties:
-                wrong = left_out(rest, torch.tensor(penalty)) + trust * prior - hot  # [S, C]
-                error = float(wrong[test].square().sum())
+        rest = residual(data, prior)
+        for penalty in penalties:
+            none = (left_out(data, torch.tensor(penalty)) - hot)[test]  # [n, C] errors without trust
+            full = (left_out(rest, torch.tensor(penalty)) + prior - hot)[test]  # [n, C] and with all of it
+            for trust in trusts:  # errors are affine in it
+                error = float(torch.lerp(none, full, trust).square().sum())
                 if error < least:
                     best, least = (penalty, trust), error
         return best
