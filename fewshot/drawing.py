@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from fewshot.episodes import PAD, UNKNOWN, Episodes, EpisodeSpec, Range, data_hash
 from fewshot.errors import DataError, unknown
-from fewshot.sampling import Ints, apportion, dirichlet, long_tail, sample_ordered
+from fewshot.sampling import Ints, Rows, apportion, dirichlet, long_tail, sample_ordered
+
+SHUFFLED_AT_ONCE = 10_000  # episodes
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The rows that one side of an episode may come from, sorted by class."""
 
-    rows: Ints  # [n]
+    rows: Rows  # [n]
     start: Ints  # [C] where each class begins in `rows`
     size: Ints  # [C]
 
@@ -98,7 +100,7 @@ def _pool(labels: Ints, splits: Sequence[str], split: str, count: int, each: int
     if each:
         rank = np.arange(len(rows)) - np.repeat(size.cumsum() - size, size)  # place of each row within its class
         rows, size = rows[rank < each], np.minimum(size, each)
-    return Pool(rows, np.concatenate([[0], size.cumsum()[:-1]]), size)
+    return Pool(rows.astype(np.int32), np.concatenate([[0], size.cumsum()[:-1]]), size)
 
 
 def _draw_classes(
@@ -195,15 +197,17 @@ def _query_counts(
     return np.concatenate([apportion(share, total, free), unknown_part], 1)
 
 
-def _draw_items(rng: np.random.Generator, pool: Pool, chosen: Ints, k: int, *, first: bool) -> Ints:
+def _draw_items(rng: np.random.Generator, pool: Pool, chosen: Ints, k: int, *, first: bool) -> Rows:
     """Rows of each class in random order, or in the data's own.  [E, W] -> [E, W, k]"""
     flat = chosen.reshape(-1)
-    place = np.tile(np.arange(k), (len(flat), 1)) if first else sample_ordered(rng, pool.size[flat], k)
-    place = pool.start[flat, None] + place  # numbers past a class's end are never used; keep them in range
-    return pool.rows[np.minimum(place, len(pool.rows) - 1)].reshape(*chosen.shape, k)
+    order = np.arange(k, dtype=np.int32)
+    place = np.tile(order, (len(flat), 1)) if first else sample_ordered(rng, pool.size[flat], k)
+    place += pool.start[flat, None].astype(np.int32)
+    np.minimum(place, len(pool.rows) - 1, out=place)  # numbers past a class's end are never used; keep them in range
+    return pool.rows[place].reshape(*chosen.shape, k)
 
 
-def _pack(items: Ints, offset: Ints, count: Ints, label: Ints) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _pack(items: Rows, offset: Ints, count: Ints, label: Ints) -> tuple[Rows, Rows]:
     """Lay items [offset, offset + count) of every class one after another.  [E, W, k], 2 x [E, W], [W] -> 2 x [E, N]"""
     place = np.arange(items.shape[2])
     mask = (place >= offset[..., None]) & (place < (offset + count)[..., None])  # [E, W, k]
@@ -212,17 +216,18 @@ def _pack(items: Ints, offset: Ints, count: Ints, label: Ints) -> tuple[NDArray[
     rows = np.full(inside.shape, PAD, dtype=np.int32)
     labels = np.full(inside.shape, PAD, dtype=np.int32)
     rows[inside] = items[mask]
-    labels[inside] = np.broadcast_to(label[:, None], items.shape[1:])[None].repeat(len(items), 0)[mask]
+    labels[inside] = np.broadcast_to(label.astype(np.int32)[:, None], items.shape)[mask]
     return rows, labels
 
 
-def _shuffle(
-    rng: np.random.Generator, rows: NDArray[np.int32], labels: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Put each episode's items into random order, so that their place tells nothing of their class."""
-    keys = np.where(rows == PAD, 2.0, rng.random(rows.shape))
-    order = keys.argsort(1)
-    return np.take_along_axis(rows, order, 1), np.take_along_axis(labels, order, 1)
+def _shuffle(rng: np.random.Generator, rows: Rows, labels: Rows) -> tuple[Rows, Rows]:
+    """Put each episode's items into random order, so that their place tells nothing of their class.  2 x [E, N]"""
+    for a in range(0, len(rows), SHUFFLED_AT_ONCE):  # in place: the keys weigh as much as rows and labels together
+        part = slice(a, a + SHUFFLED_AT_ONCE)
+        order = np.where(rows[part] == PAD, 2.0, rng.random(rows[part].shape)).argsort(1)
+        rows[part] = np.take_along_axis(rows[part], order, 1)
+        labels[part] = np.take_along_axis(labels[part], order, 1)
+    return rows, labels
 
 
 def fixed_episodes(

@@ -6,13 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Rows = NDArray[np.int32]  # numbers of rows, which there are many of
 Floats = NDArray[np.float64]
 
 SWAP_LIMIT = 96  # samples longer than this are drawn by sorting random keys, whose cost does not grow with their square
 KEYS_AT_ONCE = 4_000_000  # random keys held in memory
 
 
-def sample_ordered(rng: np.random.Generator, sizes: Ints, k: int) -> Ints:
+def sample_ordered(rng: np.random.Generator, sizes: Ints, k: int) -> Rows:
     """Draw k distinct numbers below sizes[r] for each row r, in random order.  [R] -> [R, k]
 
     Row r is a uniform draw as far as its first min(k, sizes[r]) numbers; what follows in a shorter row means nothing.
@@ -22,19 +23,19 @@ def sample_ordered(rng: np.random.Generator, sizes: Ints, k: int) -> Ints:
     widest = int(sizes.max(initial=0))
     step = max(1, KEYS_AT_ONCE // max(1, widest))
     parts = [_sort_keys(rng, sizes[a : a + step], widest) for a in range(0, len(sizes), step)]
-    drawn = np.zeros((len(sizes), k), dtype=np.int64)
+    drawn = np.zeros((len(sizes), k), dtype=np.int32)
     drawn[:, : min(k, widest)] = np.concatenate(parts)[:, :k]
     return drawn
 
 
-def _shuffle_ahead(rng: np.random.Generator, sizes: Ints, k: int) -> Ints:
+def _shuffle_ahead(rng: np.random.Generator, sizes: Ints, k: int) -> Rows:
     """Take the first k steps of a Fisher-Yates shuffle of each row, remembering only the places that were swapped."""
     rows = len(sizes)
-    place = np.empty((k, rows), dtype=np.int64)  # the place that step i swapped with place i
-    moved = np.empty((k, rows), dtype=np.int64)  # the number that went there
-    drawn = np.empty((k, rows), dtype=np.int64)
+    place = np.empty((k, rows), dtype=np.int32)  # the place that step i swapped with place i
+    moved = np.empty((k, rows), dtype=np.int32)  # the number that went there
+    drawn = np.empty((k, rows), dtype=np.int32)
     for i in range(k):
-        place[i] = i + (rng.random(rows) * np.maximum(sizes - i, 1)).astype(np.int64)
+        place[i] = i + (rng.random(rows) * np.maximum(sizes - i, 1)).astype(np.int32)
         drawn[i] = place[i]
         moved[i] = i
         for j in range(i):

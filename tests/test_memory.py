@@ -48,3 +48,18 @@ def test_memory_does_not_grow_with_the_number_of_episodes():
     assert large[1] == small[1]
     assert large[1] >= 64 * 30 * 128 * 4  # a block of 64 episodes of 30 items was gathered
     assert large[0] - small[0] < 2 * (large[2] - small[2])  # metrics and the drawn rows' checksum
+
+
+def test_drawing_takes_little_beside_what_it_draws():
+    labels = np.arange(1200) % 20
+
+    def peak(number):
+        tracemalloc.start()
+        try:
+            episodes = draw(EpisodeSpec(episodes=number), labels)
+            return tracemalloc.get_traced_memory()[1], sum(getattr(episodes, n).nbytes for n in ARRAYS)
+        finally:
+            tracemalloc.stop()
+
+    small, large = peak(10_000), peak(30_000)
+    assert large[0] - small[0] < 3 * (large[1] - small[1])
