@@ -175,7 +175,7 @@ def _drawn(run: Run, features: Features, strategies: Sequence[Strategy], given: 
         return
     wanted = list(run.specs)
     if any(s.transductive for s in strategies):
-        uneven = [s for s in run.specs if s.marginal == "balanced" and s.query and not s.fixed]
+        uneven = [s for s in run.specs if s.marginal == "balanced" and not s.fixed]
         wanted += [dataclasses.replace(s, marginal="dirichlet") for s in uneven]
     for spec in dict.fromkeys(wanted):
         yield draw_from(features, spec)

@@ -177,12 +177,10 @@ def _query_counts(
     """Queries of each class.  [E], [E, W + K], [E, W] -> [E, W + K]"""
     width = known.shape[1]
     unknown_part = np.full((len(ways), spec.unknown), spec.query)
-    if spec.query == 0:
-        return room * known
     if spec.marginal == "balanced":
-        return np.concatenate([spec.query * known, unknown_part], 1)
+        return np.concatenate([spec.query * known, unknown_part], 1) if spec.query else room * known
     free = np.where(known, room[:, :width] - spec.unlabeled, 0)  # [E, W]
-    total = ways * spec.query
+    total = ways * (spec.query or np.where(known, free, free.max()).min(1))
     if (free.sum(1) < total).any():
         raise DataError(
             f"an episode's classes have {int(free.sum(1).min())} items left, "

@@ -33,10 +33,10 @@ class EpisodeSpec:
 
     way: int | Range = 5  # classes an episode, or a range drawn uniformly an episode; 0 is every class
     shot: int | Range = 5  # labelled items a class, or a range drawn uniformly a class
-    query: int = 15  # queries a class (on average, when the marginal is not balanced); 0 is every item that is left
+    query: int = 15  # queries a class, on average when not balanced; 0 is every item that is left, see `marginal`
     episodes: int = 600
     seed: int = 0
-    marginal: str = "balanced"  # how an episode's queries spread over its classes
+    marginal: str = "balanced"  # spread of queries over classes; query 0: mean is what the smallest class has left
     alpha: float = 2.0  # concentration of the Dirichlet marginal
     imbalance: float = 10.0  # largest over smallest class of the long-tailed marginal
     unlabeled: int = 0  # items a class, drawn apart for transductive strategies; 0 gives them the queries themselves
@@ -67,8 +67,6 @@ class EpisodeSpec:
             raise unknown("marginal", self.marginal, MARGINALS)
         if self.alpha <= 0 or self.imbalance < 1:
             raise InvalidOption(f"alpha must be > 0 and imbalance >= 1, got {self.alpha} and {self.imbalance}")
-        if self.marginal != "balanced" and not self.query:
-            raise InvalidOption(f"marginal {self.marginal!r} needs a number of queries; query is 0 (everything)")
         if self.unknown and not self.query:
             raise InvalidOption("unknown classes need a number of queries; query is 0 (everything)")
         if self.unlabeled and not self.query:

@@ -85,7 +85,7 @@ class Strategy(ABC):
     @property
     def transductive(self) -> bool:
         """Whether `fit` looks at unlabelled items."""
-        return "unlabeled" in self.needs
+        return "unlabeled" in self.needs | self.uses
 
     def replace(self, **options: Any) -> Self:
         """Return the strategy with other options."""

@@ -44,6 +44,7 @@ def check(episodes, labels=LABELS):
         {"unseen": 2, "query": 5},
         {"shot": 0},
         {"first": True, "episodes": 2},
+        {"query": 0, "marginal": "dirichlet", "way": (3, 6), "shot": (1, 4)},
     ],
     ids=str,
 )
@@ -85,6 +86,16 @@ def test_marginals_keep_the_total_and_spread_it():
     assert spread["balanced"] == 0
     assert spread["dirichlet"] > 2
     assert spread["longtail"] > 2
+
+
+@pytest.mark.parametrize("marginal", ["dirichlet", "longtail"])
+def test_all_that_is_left_is_spread_unevenly_over_as_many_as_the_smallest_class_allows(marginal):
+    labels = np.repeat(np.arange(4), [9, 12, 30, 40])
+    episodes = draw(EpisodeSpec(way=0, shot=3, query=0, episodes=200, marginal=marginal), labels)
+    counts = np.stack([np.bincount(row[row >= 0], minlength=4) for row in episodes.query_labels])
+    assert (counts.sum(1) == 4 * (9 - 3)).all()  # the smallest class has 6 left
+    assert (counts <= np.array([9, 12, 30, 40]) - 3).all()
+    assert counts.max() > 12
 
 
 def test_place_of_a_query_tells_nothing_of_its_class():

@@ -165,6 +165,14 @@ def test_budget_says_what_was_seen(features, prototypical):
     assert evaluate(registry().strategy("zero_shot")(), features, drawn(features, shot=0)).budget.phrases == 1
 
 
+@pytest.mark.parametrize("name", ["coral", "dann", "knn", "tim"])
+def test_whoever_may_look_at_the_queries_is_called_transductive(features, name):
+    spec = EpisodeSpec(episodes=2, query=6, shot=3, split="test", source="train")
+    episodes = draw(spec, features.labels, splits=features.splits)
+    found = evaluate(registry().strategy(name)(), features, episodes)
+    assert found.transductive == (found.budget.unlabeled > 0) == (name != "knn")
+
+
 def test_source_split_reaches_the_strategy(features):
     got = []
 
