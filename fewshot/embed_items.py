@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -63,43 +67,60 @@ def embed_items(
         return _features(name, items, list(range(len(items.labels))), to_tensor(items.features)), []
     if encoder is None:
         raise DataError(f"{name} holds pictures and needs an encoder; pass --encoder")
-    rows, kept, notes = _embed(name, items.sources, encoder, cache, progress)
-    return _features(name, items, kept, rows, encoder), notes
+    rows = _embed(name, items.sources, encoder, cache, progress)
+    features = _features(name, items, rows.kept, rows.x, encoder)
+    return dataclasses.replace(features, embedded_per_second=rows.per_second), rows.notes
 
 
-def _embed(
-    name: str, sources: Sequence[ImageSource], encoder: Encoder, cache: Path | None, progress: bool
-) -> tuple[Tensor, list[int], list[str]]:
+class _Rows(NamedTuple):
+    """Embeddings [n, D] of the sources at the positions `kept`, what was skipped, and items embedded a second."""
+
+    x: Tensor
+    kept: list[int]
+    notes: list[str]
+    per_second: float
+
+
+def _embed(name: str, sources: Sequence[ImageSource], encoder: Encoder, cache: Path | None, progress: bool) -> _Rows:
     file = None
     if cache is not None:
         key = hashlib.sha256(f"{encoder.fingerprint} {items_digest(sources)}".encode()).hexdigest()[:32]
         file = cache / f"{key}.npz"
         known = _read_cache(file)
         if known is not None:
-            return known[0], known[1], known[2]
+            return known
+    begin = time.perf_counter()
     texts = [str(source) for source in sources if isinstance(source, Text)]
     if texts:  # a table holds texts or pictures, not both
-        rows, kept, notes = encoder.encode_texts(texts), list(range(len(texts))), []
+        x, kept, notes = encoder.encode_texts(texts), list(range(len(texts))), []
     else:
         found = embed_images(encoder, sources, progress=progress)
-        rows, kept = found.embeddings, list(found.kept)
+        x, kept = found.embeddings, list(found.kept)
         notes = [f"{name}: skipped {_title(s)}: {s.reason}" for s in found.skipped]
+    rows = _Rows(x, kept, notes, len(kept) / (time.perf_counter() - begin))
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
         with part.open("wb") as out:
-            np.savez(out, x=to_numpy(rows), kept=np.array(kept), notes=np.array(json.dumps(notes)))
+            np.savez(
+                out,
+                x=to_numpy(rows.x),
+                kept=np.array(rows.kept),
+                notes=np.array(json.dumps(rows.notes)),
+                per_second=np.array(rows.per_second),
+            )
         part.replace(file)
-    return rows, kept, notes
+    return rows
 
 
-def _read_cache(file: Path) -> tuple[Tensor, list[int], list[str]] | None:
+def _read_cache(file: Path) -> _Rows | None:
     """Read a cache file; a damaged one counts as absent and is written again."""
     if not file.exists():
         return None
     try:
         with np.load(file, allow_pickle=False) as found:
-            return to_tensor(found["x"]), found["kept"].tolist(), json.loads(str(found["notes"]))
+            per_second = float(found["per_second"]) if "per_second" in found else math.nan
+            return _Rows(to_tensor(found["x"]), found["kept"].tolist(), json.loads(str(found["notes"])), per_second)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

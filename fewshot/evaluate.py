@@ -107,6 +107,8 @@ def evaluate(
         fit_seconds=fitting,
         episodes_per_second=len(episodes) / seconds,
         peak_mb=peak_mb(solver.device),
+        embedded_per_second=features.embedded_per_second,
+        dim=features.x.shape[1],
     )
     return _result(solver, features, scores, cost)
 

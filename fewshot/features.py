@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class Features:
     encoder: str  # name of the encoder
     fingerprint: str  # and what it did exactly
     sources: tuple[ImageSource, ...] = ()  # the pictures, one a row, where there are any
+    embedded_per_second: float = math.nan  # items, when the encoder met them
 
     @property
     def data(self) -> str:

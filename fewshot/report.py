@@ -37,6 +37,8 @@ class Cost:
     fit_seconds: float
     episodes_per_second: float
     peak_mb: float  # largest resident memory of the process so far (of the GPU's allocator, on a GPU)
+    embedded_per_second: float = math.nan  # items, when the encoder met them; NaN for embeddings that were there
+    dim: int = 0  # numbers an embedding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def _without_nan(value: Any) -> Any:
 def result_from_dict(values: dict[str, Any]) -> Result:
     """Read what `result_to_dict` wrote; raises KeyError or TypeError for anything else."""
 
-    def number(value: float | None) -> float:
+    def number(value: Any) -> Any:
         return math.nan if value is None else value
 
     metrics = {k: Estimate(number(v["mean"]), number(v["half_width"]), v["n"]) for k, v in values["metrics"].items()}
@@ -101,7 +103,7 @@ def result_from_dict(values: dict[str, Any]) -> Result:
             "mistakes": [(a, b, n) for a, b, n in values["mistakes"]],
             "accuracies": [number(v) for v in values["accuracies"]],
             "budget": Budget(**values["budget"]),
-            "cost": Cost(**values["cost"]),
+            "cost": Cost(**{k: number(v) for k, v in values["cost"].items()}),
         }
     )
 

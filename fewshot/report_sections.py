@@ -13,7 +13,7 @@ from fewshot.compare import compare_within
 from fewshot.figures import Line, accuracy_figure, confusion_figure, recall_figure, reliability_figure
 from fewshot.metrics.interval import Estimate
 from fewshot.report import Report, Result
-from fewshot.report_table import percent, strategy_name, task_name
+from fewshot.report_table import percent, speed, strategy_name, task_name, task_names
 from fewshot.scoring import MISTAKES
 from fewshot.svg import short
 
@@ -43,16 +43,16 @@ def table_of(rows: Sequence[dict[str, str]], words: Sequence[str]) -> Table:
 def comparison_table(results: Sequence[Result]) -> Table:
     """One row for each encoder, task and strategy, means with 95 % half widths; marginals stand side by side."""
     grouped: dict[str, dict[str, Result]] = {}
-    for r in results:
+    tasks: dict[str, str] = {}
+    for r, task in zip(results, task_names(results), strict=True):
         spec = {k: v for k, v in r.spec.items() if k != "marginal"}
         cell = json.dumps([r.encoder, r.strategy, r.options, r.calibrated, spec], sort_keys=True)
         grouped.setdefault(cell, {})[str(r.spec["marginal"])] = r
-    seeds = {r.spec["seed"] for r in results}
+        tasks[cell] = task
     rows = []
-    for found in grouped.values():
+    for cell, found in grouped.items():
         r = next(iter(found.values()))
-        row = {"encoder": r.encoder, "task": task_name(r.spec), "strategy": called(r)}
-        row |= {"seed": str(r.spec["seed"])} if len(seeds) > 1 else {}
+        row = {"encoder": r.encoder, "task": tasks[cell], "strategy": called(r)}
         for marginal in ("balanced", "dirichlet", "longtail"):
             row[f"accuracy, {marginal}"] = percent(found[marginal].metrics["accuracy"]) if marginal in found else "-"
         row["n"] = str(r.metrics["accuracy"].n)
@@ -73,12 +73,13 @@ def nats(value: Estimate | None) -> str:
 def difference_table(results: Sequence[Result]) -> Table:
     """Paired differences of all strategies from the first one, wherever they met the same episodes."""
     rows = []
-    for c in compare_within(Report(tuple(results))):
+    pairs = compare_within(Report(tuple(results)))
+    for c, task in zip(pairs, task_names([c.second for c in pairs]), strict=True):
         several = c.first.encoder != c.second.encoder
         low, high = c.bootstrap
         rows.append(
             {
-                "task": task_name(c.second.spec),
+                "task": task,
                 "queries": str(c.second.spec["marginal"]),
                 "strategy": called(c.second) + (f", {c.second.encoder}" if several else ""),
                 "against": called(c.first) + (f", {c.first.encoder}" if several else ""),
@@ -94,7 +95,7 @@ def difference_table(results: Sequence[Result]) -> Table:
 def cost_table(results: Sequence[Result]) -> Table:
     """Time, memory, and the labels each strategy was shown."""
     rows = []
-    for r in results:
+    for r, task in zip(results, task_names(results), strict=True):
         budget = r.budget
         hidden = f"{budget.unlabeled:g} ({budget.unlabeled_from})" if budget.unlabeled else "-"
         counts = {"validation": budget.validation, "source": budget.source, "phrases a class": budget.phrases}
@@ -102,12 +103,14 @@ def cost_table(results: Sequence[Result]) -> Table:
         rows.append(
             {
                 "encoder": r.encoder,
-                "task": task_name(r.spec),
+                "task": task,
                 "queries": str(r.spec["marginal"]),
                 "strategy": called(r),
-                "seconds": f"{r.cost.seconds:.2f}",
-                "of it fitting": f"{r.cost.fit_seconds:.2f}",
-                "episodes/s": f"{r.cost.episodes_per_second:.0f}",
+                "embedded/s": speed(r.cost.embedded_per_second),
+                "dim": str(r.cost.dim or "-"),
+                "seconds": speed(r.cost.seconds),
+                "of it fitting": speed(r.cost.fit_seconds),
+                "episodes/s": speed(r.cost.episodes_per_second),
                 "peak MB": f"{r.cost.peak_mb:.0f}",
                 "labels an episode": f"{budget.support:g}",
                 "unlabelled": hidden,

@@ -12,6 +12,8 @@ from fewshot.metrics.interval import Estimate
 from fewshot.report import Report, Result
 
 WIDTH = 80
+WORDS = ("data", "encoder", "task", "queries", "strategy", "first", "second")  # columns that may be shortened
+SHORTEST = 7  # of them
 
 
 def percent(value: Estimate | None) -> str:
@@ -22,25 +24,53 @@ def percent(value: Estimate | None) -> str:
     return f"{100 * value.mean:.1f}{half}"
 
 
+def speed(value: float) -> str:
+    """Write so many a second, or so many seconds: whole from 10 on, with two digits below."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def report_lines(report: Report, width: int = WIDTH) -> list[str]:
     """Write a report as lines of at most `width`: what was measured, the table, and what its signs mean."""
     if not report.results:
         return ["nothing was run"]
     said = {
-        "data": {r.dataset for r in report.results},
-        "encoder": {r.encoder for r in report.results},
-        "episodes": {str(len(r.accuracies)) for r in report.results},
-        "seed": {str(r.spec["seed"]) for r in report.results},
+        "data": sorted({r.dataset for r in report.results}),
+        "encoder": sorted({r.encoder for r in report.results}),
+        "episodes": map(str, sorted({len(r.accuracies) for r in report.results})),
+        "seed": map(str, sorted({r.spec["seed"] for r in report.results})),
     }
-    head = "; ".join(f"{name}: {', '.join(sorted(values))}" for name, values in said.items())
+    head = "; ".join(f"{name}: {', '.join(values)}" for name, values in said.items())
     rows = report_rows(report)
     tail = ["accuracy in %, mean over episodes with 95 % half width; ece in %"]
     if any(r.transductive for r in report.results):
         tail.append("* sees all queries of an episode, without labels; dirichlet: unequal numbers of queries a class")
+    if any(not r.spec["query"] and not r.spec["fixed"] for r in report.results):
+        tail.append("balanced: as many queries of each class, or all there are where query is 0")
+    if any("dim" in row for row in rows):
+        tail.append("embed/s: items that the encoder embeds in a second; dim: numbers an embedding")
     if any(r.calibrated for r in report.results):
         tail.append("+T: probabilities scaled by a temperature from leaving examples out")
     notes = [line for note in tail for line in textwrap.wrap(note, width)]
-    return [*textwrap.wrap(head, width), "", text_table(rows, width), "", *notes]
+    return [*textwrap.wrap(head, width), "", *_tables(rows, width), "", *notes]
+
+
+def _tables(rows: Sequence[dict[str, str]], width: int) -> list[str]:
+    """One table, or where that is too wide one for each data set, without the columns that hold nothing there."""
+    if "data" not in rows[0] or _natural_width(rows) <= width:
+        return text_table(rows, width).splitlines()
+    lines: list[str] = []
+    for name in dict.fromkeys(row["data"] for row in rows):
+        mine = [row for row in rows if row["data"] == name]
+        kept = [k for k in mine[0] if k != "data" and any(row[k] != "-" for row in mine)]
+        table = text_table([{k: row[k] for k in kept} for row in mine], width)
+        lines += [*([""] if lines else []), *textwrap.wrap(name, width), *table.splitlines()]
+    return lines
+
+
+def _natural_width(rows: Sequence[dict[str, str]]) -> int:
+    return sum(max(len(k), *(len(row[k]) for row in rows)) + 2 for k in rows[0]) - 2
 
 
 def report_rows(report: Report) -> list[dict[str, str]]:
@@ -49,8 +79,10 @@ def report_rows(report: Report) -> list[dict[str, str]]:
     Every number is a mean with its 95 % half width, in per cent.
     """
     grouped: dict[tuple[str, ...], dict[str, Result]] = {}
-    for result in report.results:
-        grouped.setdefault(_cell(result), {})[str(result.spec["marginal"])] = result
+    for result, task in zip(report.results, task_names(report.results), strict=True):
+        grouped.setdefault(_cell(result, task), {})[str(result.spec["marginal"])] = result
+    several = len({len(r.accuracies) for r in report.results}) > 1
+    encoders = len({(r.dataset, r.encoder) for r in report.results}) > len({r.dataset for r in report.results})
     marginals = [m for m in ("balanced", "dirichlet", "longtail") if any(m in g for g in grouped.values())]
     extra = [name for name in ("auroc", "harmonic") if any(name in r.metrics for r in report.results)]
     rows = []
@@ -58,17 +90,20 @@ def report_rows(report: Report) -> list[dict[str, str]]:
         shown = next(iter(found.values()))
         row = dict(zip(("data", "encoder", "task", "strategy"), cell[:4], strict=True))
         row |= {m: percent(found[m].metrics["accuracy"] if m in found else None) for m in marginals}
+        row |= {"n": str(len(shown.accuracies))} if several else {}
         row |= {name: percent(shown.metrics.get(name)) for name in extra}
         row["ece"] = f"{100 * shown.metrics['ece'].mean:.1f}"
-        row["ep/s"] = f"{shown.cost.episodes_per_second:.{0 if shown.cost.episodes_per_second >= 10 else 1}f}"
+        row["ep/s"] = speed(shown.cost.episodes_per_second)
+        if encoders:
+            row |= {"embed/s": speed(shown.cost.embedded_per_second), "dim": str(shown.cost.dim or "-")}
         rows.append(row)
     return _without_constant(rows, ("data", "encoder"))
 
 
-def _cell(result: Result) -> tuple[str, ...]:
+def _cell(result: Result, task: str) -> tuple[str, ...]:
     spec = {k: v for k, v in result.spec.items() if k != "marginal"}
     name = strategy_name(result) + ("*" if result.transductive else "")
-    return result.dataset, result.encoder, task_name(result.spec), name, str(sorted(spec.items()))
+    return result.dataset, result.encoder, task, name, str(sorted(spec.items()))
 
 
 def strategy_name(result: Result) -> str:
@@ -98,6 +133,20 @@ def task_name(spec: dict[str, Any]) -> str:
     return name + (f"-{spec['unseen']}z" if spec["unseen"] else "")
 
 
+def task_names(results: Sequence[Result]) -> list[str]:
+    """Name the task of each result, with the settings in which tasks of the same name and data differ."""
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for r in results:
+        alike.setdefault((r.dataset, r.encoder, task_name(r.spec)), []).append(r.spec)
+    names = []
+    for r in results:
+        name = task_name(r.spec)
+        specs = alike[r.dataset, r.encoder, name]
+        differ = [k for k in r.spec if k not in ("marginal", "episodes") and len({str(s[k]) for s in specs}) > 1]
+        names.append(" ".join([name, *(r.spec[k] if k == "split" else f"{k}={r.spec[k]}" for k in differ)]).strip())
+    return names
+
+
 def _without_constant(rows: list[dict[str, str]], names: Sequence[str]) -> list[dict[str, str]]:
     """Drop columns that say the same in every row: the title says it."""
     constant = [n for n in names if len({row[n] for row in rows}) == 1]
@@ -107,20 +156,22 @@ def _without_constant(rows: list[dict[str, str]], names: Sequence[str]) -> list[
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
     """One row a comparison; a difference counts when its interval does not hold 0."""
     rows = []
-    for c in comparisons:
+    for c, task in zip(comparisons, task_names([c.second for c in comparisons]), strict=True):
         low, high = c.bootstrap
+        several = c.first.encoder != c.second.encoder
         rows.append(
             {
                 "data": c.second.dataset,
-                "task": task_name(c.second.spec),
-                "first": strategy_name(c.first),
-                "second": strategy_name(c.second),
+                "task": task,
+                "queries": str(c.second.spec["marginal"]),
+                "first": strategy_name(c.first) + (f", {c.first.encoder}" if several else ""),
+                "second": strategy_name(c.second) + (f", {c.second.encoder}" if several else ""),
                 "difference": percent(c.difference),
                 "bootstrap": f"[{100 * low:.1f}, {100 * high:.1f}]",
                 "win/tie/loss": f"{c.wins}/{c.ties}/{c.losses}",
             }
         )
-    return _without_constant(rows, ("data",))
+    return _without_constant(rows, ("data", "queries"))
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -149,7 +200,8 @@ def text_table(rows: Sequence[dict[str, str]], width: int = WIDTH) -> str:
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(len(line[c]) for line in lines) for c in range(len(lines[0]))]
     while sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(range(len(widths)), key=lambda c: widths[c])
+        words = [c for c, name in enumerate(lines[0]) if name in WORDS and widths[c] > SHORTEST]
+        widest = max(words or range(len(widths)), key=lambda c: widths[c])
         widths[widest] -= 1
     return "\n".join(
         "  ".join(_fit(cell, room) for cell, room in zip(line, widths, strict=True)).rstrip() for line in lines

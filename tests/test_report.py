@@ -18,7 +18,7 @@ from fewshot.features import make_features
 from fewshot.metrics.interval import Estimate
 from fewshot.registry import registry
 from fewshot.report import Report, load_report, result_to_dict, save_report
-from fewshot.report_table import comparison_rows, percent, report_lines, report_rows, text_table
+from fewshot.report_table import comparison_rows, percent, report_lines, report_rows, speed, task_names, text_table
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,77 @@ def test_tables_have_at_most_80_columns(report):
     assert report_lines(Report()) == ["nothing was run"]
 
 
+def test_every_number_of_a_crowded_table_stays_whole(report):
+    base = report.results[0]
+    fields = {"strategy": "a_strategy_of_a_long_name", "metrics": {**base.metrics, "auroc": base.metrics["accuracy"]}}
+    crowd = [
+        dataclasses.replace(base, dataset=f"data set {i}", encoder=f"clip:ViT-B-32/{i}", data=str(i), **fields)
+        for i in range(2)
+    ]
+    crowd += [dataclasses.replace(r, spec={**r.spec, "marginal": "dirichlet"}) for r in crowd]
+    lines = report_lines(Report((*report.results, *crowd)))
+    assert max(map(len, lines)) <= 80
+    assert "\n".join(lines).count(percent(base.metrics["accuracy"])) == 1 + 2 * 3  # balanced, dirichlet and auroc each
+    assert [line for line in lines if line in ("blobs", "data set 0", "data set 1")] == [
+        "blobs",
+        *(c.dataset for c in crowd[:2]),
+    ]
+    heads = [line for line in lines if line.startswith(("task", "encoder"))]
+    assert ["auroc" in head for head in heads] == [False, True, True]  # no column that holds nothing
+
+
+def test_encoders_are_compared_by_what_they_cost(report):
+    a, b = report.results[:2]
+    costs = [
+        dataclasses.replace(a.cost, embedded_per_second=81.4, dim=1536),
+        dataclasses.replace(a.cost, embedded_per_second=math.nan, dim=512),
+    ]
+    pair = [dataclasses.replace(a, encoder=name, cost=c) for name, c in zip(("lite", "clip"), costs, strict=True)]
+    rows = report_rows(Report(tuple(pair)))
+    assert [(r["encoder"], r["embed/s"], r["dim"]) for r in rows] == [("lite", "81", "1536"), ("clip", "-", "512")]
+    assert "embed/s" not in report_rows(Report((a, b)))[0]  # one encoder
+    assert any(line.startswith("embed/s: ") for line in report_lines(Report(tuple(pair))))
+
+
+def test_tasks_of_one_name_say_in_what_they_differ(report):
+    a = report.results[0]
+    b = dataclasses.replace(a, spec={**a.spec, "query": 9}, episodes="9")
+    c = dataclasses.replace(a, spec={**a.spec, "split": "train>test"}, episodes="c")
+    assert task_names([a, a]) == ["5w2s", "5w2s"]
+    assert task_names([a, b]) == ["5w2s query=4", "5w2s query=9"]
+    assert task_names([a, c]) == ["5w2s", "5w2s train>test"]
+
+
+def test_comparisons_say_which_queries_and_encoders_they_are_of(report):
+    a, b, c, d, _ = report.results
+    rows = comparison_rows(compare_within(Report((a, b, c, d))))
+    assert [row["queries"] for row in rows] == ["balanced", "dirichlet"]
+    other = dataclasses.replace(a, encoder="lite")
+    (row,) = comparison_rows(compare_within(Report((a, other))))
+    assert (row["first"], row["second"]) == ("prototypical, features", "prototypical, lite")
+    assert "queries" not in row
+
+
+def test_a_report_of_before_costs_of_encoders_is_read(report, tmp_path):
+    save_report(tmp_path / "r.json", report)
+    values = json.loads((tmp_path / "r.json").read_text())
+    for result in values["results"]:
+        del result["cost"]["embedded_per_second"], result["cost"]["dim"]
+    (tmp_path / "r.json").write_text(json.dumps(values))
+    cost = load_report(tmp_path / "r.json").results[0].cost
+    assert math.isnan(cost.embedded_per_second)
+    assert cost.dim == 0
+
+
 def test_percent():
     assert percent(Estimate(0.5, math.nan, 1)) == "50.0"
     assert percent(None) == "-"
     assert text_table([]) == "nothing to show"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234.5, "1234"), (9.96, "10"), (0.5, "0.5"), (0.0123, "0.012"), (0.0, "0")]
+)
+def test_speed(value, text):
+    assert speed(value) == text
+    assert speed(math.nan) == "-"
