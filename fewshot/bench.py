@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from fewshot.encoders import Encoder, load_encoder
 from fewshot.episode_files import load_episodes
 from fewshot.episode_files import save_episodes as save_episodes_file
 from fewshot.episodes import Episodes, EpisodeSpec
-from fewshot.errors import DataError
+from fewshot.errors import DataError, MissingInput
 from fewshot.evaluate import evaluate
 from fewshot.features import Features
 from fewshot.options import to_json
@@ -68,6 +68,7 @@ def run_suite(
     journal: Path | None = None,
     episodes_from: Path | None = None,
     save_episodes: Path | None = None,
+    only: Collection[str] = (),
     say: Say = lambda _: None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
@@ -78,13 +79,15 @@ def run_suite(
     journal:
         file that keeps finished cells; a run that finds it goes on from there. Whoever writes the report removes it.
     episodes_from:
-        file of episodes to run instead of drawing any; the suite's data must be what they were drawn from.
+        file of episodes to run instead of those of the suite, whose data must be what they were drawn from.
     save_episodes:
         folder that gets a file of every set of episodes.
+    only:
+        names of the strategies to run; the others are left out, which changes no episode. All when empty.
     say:
         called with notes for the user.
     progress:
-        called with a cell's title, the episodes just done and the episodes of the cell.
+        called with a cell's title, the episodes just done and the episodes of the cell; first with none done.
 
     Raises
     ------
@@ -96,23 +99,46 @@ def run_suite(
     if kept.done:
         say(f"going on from {len(kept.done)} finished cells in {journal}")
     where = pick_device(device)
+    given = None if episodes_from is None else [load_episodes(episodes_from).spec]
     results: list[Result] = []
     for run, chosen in zip(suite.runs, strategies, strict=True):
+        wanted = [s for s in chosen if not only or s.name in only]
+        if not wanted:
+            continue
         try:
-            items = of_splits(registry().dataset(run.dataset)().load(run.path), run.specs)
+            items = of_splits(registry().dataset(run.dataset)().load(run.path), given or run.specs)
         except DataError as error:
             if not run.optional:
                 raise
             say(f"left out {run.dataset}: {error}")
             continue
+        if items.features is None:
+            _refuse_early(run.encoders, wanted, () if given else run.specs, items, str(where))
         title = data_title(run.dataset, run.path)
         for features, encoder in embedded(title, items, run.encoders, str(where), cache, say):
             for episodes in _drawn(run, features, chosen, episodes_from):
                 if save_episodes is not None:
                     _save(save_episodes, features, episodes)
-                cells = (_cell(s, run, features, encoder, items, episodes, where, kept, progress) for s in chosen)
+                cells = (_cell(s, run, features, encoder, items, episodes, where, kept, progress) for s in wanted)
                 results.extend(dataclasses.replace(cell, source=run.source) for cell in cells)
     return Report(tuple(results))
+
+
+def _refuse_early(
+    encoders: Sequence[str], strategies: Sequence[Strategy], specs: Sequence[EpisodeSpec], items: Items, device: str
+) -> None:
+    """Find what cannot be run before everything is embedded, which may take long."""
+    for name in encoders:
+        registry().encoder(name.partition(":")[0])
+    classes, labels = np.unique(np.asarray(items.labels, dtype=str), return_inverse=True)
+    unseen = np.isin(classes, items.unseen) if items.unseen else None
+    for spec in specs:
+        if not spec.fixed:
+            draw(spec, labels.astype(np.int64), splits=items.splits, names=classes.tolist(), unseen=unseen)
+    for strategy in (s for s in strategies if "text" in s.needs):
+        for name in encoders:
+            if "text" not in load_encoder(name, device).modalities:
+                raise MissingInput(f"strategy {strategy.name!r} needs phrases, but encoder {name!r} takes no text")
 
 
 def of_splits(items: Items, specs: Sequence[EpisodeSpec]) -> Items:
@@ -164,8 +190,10 @@ def embedded(
 
 
 def data_title(dataset: str, path: Path | None) -> str:
-    """Name of the data in tables: that of the file or folder where it is the user's own."""
-    return path.stem if path is not None and dataset in ("folder", "table", "npz") else dataset
+    """Name of the data in tables: that of the file or folder where it is the user's own, of the folder of an index."""
+    if path is None or dataset not in ("folder", "table", "npz"):
+        return dataset
+    return path.absolute().parent.name if dataset == "table" and path.stem == "index" else path.stem
 
 
 def _drawn(run: Run, features: Features, strategies: Sequence[Strategy], given: Path | None) -> Iterator[Episodes]:
@@ -214,6 +242,8 @@ def _cell(
     title = f"{features.name} {strategy.name}"
     total = len(episodes)
     shown = (lambda done: progress(title, done, total)) if progress else None
+    if progress:
+        progress(title, 0, total)
     told = phrased(strategy, features, encoder, items)
     result = evaluate(strategy, told, episodes, device=device, calibrate=run.calibrate, progress=shown)
     kept.add(key, result)

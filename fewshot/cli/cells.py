@@ -9,12 +9,13 @@ from typing import Self
 
 import click
 
+from fewshot.report_table import speed
+
 
 class Cells:
     """Shows each cell with its episodes a second and the time left; used as a context manager."""
 
     def __enter__(self) -> Self:
-        self._title = ""
         self._done = 0
         self._start = time.perf_counter()
         self._bar = None
@@ -24,9 +25,9 @@ class Cells:
             from rich.progress import Progress as Bar
 
             columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-            speed = TextColumn("{task.fields[speed]}")
-            self._bar = Bar(*columns, speed, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", speed="")
+            rate = TextColumn("{task.fields[rate]}")
+            self._bar = Bar(*columns, rate, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", rate="")
             self._bar.start()
         return self
 
@@ -35,17 +36,18 @@ class Cells:
         click.echo(note, err=True)
 
     def advance(self, title: str, done: int, total: int) -> None:
-        """Count episodes of the cell called `title`; its first call starts its clock."""
-        if self._done == 0 or title != self._title:
-            self._title, self._done, self._start = title, 0, time.perf_counter()
+        """Count episodes of the cell called `title`; a call with none done starts it and its clock."""
+        if not done:
+            self._done, self._start = 0, time.perf_counter()
             if self._bar is not None:
-                self._bar.reset(self._task, total=total, description=title, speed="")
+                self._bar.reset(self._task, total=total, description=title, rate="")
+            return
         self._done += done
-        rate = self._done / max(time.perf_counter() - self._start, 1e-9)
+        rate = f"{speed(self._done / max(time.perf_counter() - self._start, 1e-9))} episodes/s"
         if self._bar is not None:
-            self._bar.update(self._task, advance=done, speed=f"{rate:.0f} episodes/s")
-        if self._done >= total:
-            self._done = 0
+            self._bar.update(self._task, advance=done, rate=rate)
+        elif self._done >= total:
+            self.say(f"{title}: {total} episode{'' if total == 1 else 's'}, {rate}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -89,6 +89,37 @@ def test_episodes_can_be_saved_and_run_again(run, tmp_path):
     assert "drawn from other data" in other.stderr
 
 
+def test_given_episodes_get_the_rows_they_were_drawn_from(run, tmp_path):
+    words = ["--dataset", "digits", "--encoder", "toy", "--episodes", "5", "--query", "2"]
+    assert run(*words, "--set", "each=9", "--save-episodes", tmp_path / "e").exit_code == 0
+    (file,) = (tmp_path / "e").glob("*.npz")
+    two = run("--dataset", "digits", "--encoder", "toy", "--episodes-from", file)  # no word of `each`
+    assert two.exit_code == 0, two.output
+
+
+def test_strategies_that_adapt_show_both_marginals_even_where_all_that_is_left_is_asked(run, tmp_path):
+    np.savez(tmp_path / "f.npz", x=np.random.default_rng(0).normal(size=(60, 4)), labels=np.repeat(["a", "b"], 30))
+    words = ["--dataset", tmp_path / "f.npz", "--way", "all", "--query", "0", "--episodes", "4", "-s", "bd_cspn"]
+    done = run(*words, "--json", tmp_path / "r.json")
+    assert done.exit_code == 0, done.output
+    assert "balanced" in done.stdout
+    assert "dirichlet" in done.stdout
+    assert {r.spec["marginal"] for r in load_report(tmp_path / "r.json").results} == {"balanced", "dirichlet"}
+
+
+def test_each_cell_ends_with_a_line_where_no_terminal_shows_a_bar(run):
+    done = run(*FAST, "-s", "prototypical", "-s", "knn", "--shot", "1,2")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("spheres prototypical: 40 episodes, ")]
+    assert len(lines) == 2
+    assert all(line.endswith(" episodes/s") for line in lines)
+
+
+def test_a_table_of_its_folder_has_the_folders_name(tmp_path):
+    assert bench.data_title("table", tmp_path / "shirts" / "index.csv") == "shirts"
+    assert bench.data_title("table", tmp_path / "shirts.csv") == "shirts"
+    assert bench.data_title("digits", None) == "digits"
+
+
 def test_folders_and_features_are_measured(run, tmp_path):
     rng = np.random.default_rng(0)
     for name, colour in (("red", (200, 30, 30)), ("green", (30, 200, 30)), ("blue", (30, 30, 200))):
@@ -107,7 +138,10 @@ def test_folders_and_features_are_measured(run, tmp_path):
     assert found[0].fingerprint == "toy-1"
     second = run(*words, "--episodes", "20", "-s", "zero_shot", "-s", "prototypical", "--json", tmp_path / "b.json")
     assert "images/s" not in second.stderr  # embeddings came from the cache
-    assert load_report(tmp_path / "b.json").results[0].accuracies == found[0].accuracies
+    again = load_report(tmp_path / "b.json").results[0]
+    assert again.accuracies == found[0].accuracies
+    assert again.cost.embedded_per_second == found[0].cost.embedded_per_second > 0  # of the run that embedded
+    assert again.cost.dim == found[0].cost.dim > 0
     np.savez(tmp_path / "f.npz", x=rng.normal(size=(30, 4)), labels=np.repeat(["a", "b", "c"], 10))
     third = run("--dataset", tmp_path / "f.npz", "--way", "2-3", "--shot", "1-3", "--query", "5", "--episodes", "10")
     assert third.exit_code == 0, third.output
@@ -146,6 +180,9 @@ def test_compare_reads_one_or_two_reports(run, tmp_path):
         (["--dataset", "spheres", "--split", "test"], "unknown split 'test'"),
         (["--dataset", "digits", "--encoder", "tyo"], "unknown encoder 'tyo'"),
         (["--dataset", "spheres", "-s", "zero_shot"], "needs class names or phrases"),
+        (["--dataset", "digits", "--encoder", "lite:stage6", "-s", "zero_shot"], "'lite:stage6' takes no text"),
+        (["--dataset", "digits", "--encoder", "toy", "--encoder", "tyo"], "unknown encoder 'tyo'"),
+        (["--dataset", "digits", "--encoder", "toy", "--shot", "200"], "has 174 items, but shot + query needs 215"),
         (["--dataset", "folder"], "needs a path"),
         (["none.toml"], "suite none.toml cannot be read"),
     ],
@@ -155,7 +192,7 @@ def test_mistakes_are_one_line_and_exit_code_2(run, words, text):
     assert done.exit_code == 2, done.output
     assert done.stderr.startswith("error: ")
     assert text in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len(done.stderr.splitlines()) == 1  # nothing was embedded before the mistake was found
 
 
 def test_optional_runs_are_left_out_with_a_note(run, tmp_path):
