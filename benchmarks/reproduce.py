@@ -1,12 +1,13 @@
 """Run the committed results again and compare them bit for bit; what time and memory they took is left out.
 
-FEWSHOT_DATA=../shared/data python benchmarks/reproduce.py [SUITE...] [--write] [--cache DIR]
+FEWSHOT_DATA=../shared/data python benchmarks/reproduce.py [SUITE...] [-s STRATEGY...] [--write] [--cache DIR]
 
 SUITE is a file of benchmarks/suites, without its ending; its results have the same name in benchmarks/results. Without
-one, all suites with committed results are run. One thread on the CPU, since how a sum is split among threads decides
-its last bits. Without --cache every picture is embedded again. Exit code 1 names each result that differs; other
-versions of numpy or torch, or a processor with other vector instructions, may differ in the last digits. --write
-replaces the committed results and their tables; a stopped one goes on.
+one, all suites with committed results are run; with -s only the rows of these strategies. One thread on the CPU, since
+how a sum is split among threads decides its last bits. Without --cache every picture is embedded again. Exit code 1
+names each result that differs; other versions of numpy or torch, or a processor with other vector instructions, may
+differ in the last digits. --write replaces the committed results (with -s, those rows) and their tables; a stopped one
+goes on.
 """
 
 import argparse
@@ -15,12 +16,14 @@ import os
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
 import torch
 
 from fewshot.bench import run_suite
+from fewshot.cli.cells import Cells
 from fewshot.report import Report, Result, load_report, result_to_dict, save_report
 from fewshot.report_table import percent, report_lines, strategy_name, task_name
 from fewshot.suite import read_suite
@@ -44,8 +47,8 @@ INTRODUCTIONS = {
 
 
 def comparable(result: Result) -> dict[str, object]:
-    """Everything of a result except what two runs of the same program differ in."""
-    return {name: value for name, value in result_to_dict(result).items() if name != "cost"}
+    """Everything of a result except what two runs of the same program differ in, and the versions, told once."""
+    return {name: value for name, value in result_to_dict(result).items() if name not in ("cost", "versions")}
 
 
 def differences(committed: Report, again: Report) -> list[str]:
@@ -60,6 +63,30 @@ def differences(committed: Report, again: Report) -> list[str]:
             title = f"{new.dataset} {task_name(new.spec)} {new.encoder} {strategy_name(new)}"
             lines.append(f"{title}: {', '.join(fields)} differ")
     return lines
+
+
+def rows_of(report: Report, only: Sequence[str]) -> list[int]:
+    """Places of the results of these strategies; of all when none is named."""
+    return [i for i, r in enumerate(report.results) if not only or r.strategy in only]
+
+
+def renewed(committed: Report, again: Report, only: Sequence[str]) -> Report:
+    """Put new results in the place of the committed ones of these strategies, if there are as many of them."""
+    if not only:
+        return again
+    places = rows_of(committed, only)
+    if len(places) != len(again.results):
+        sys.exit(f"{len(places)} results are committed, {len(again.results)} were found: write the whole suite")
+    results = list(committed.results)
+    for place, result in zip(places, again.results, strict=True):
+        results[place] = result
+    return Report(tuple(results))
+
+
+def version_note(committed: Report, again: Report) -> str:
+    """Say which versions made the committed results, where they are others than these."""
+    old, new = ({f"{k} {v}" for r in report.results for k, v in r.versions.items()} for report in (committed, again))
+    return f" (made with {', '.join(sorted(old - new))}; here {', '.join(sorted(new - old))})" if old != new else ""
 
 
 def published(data: Path) -> dict[int, str]:
@@ -118,27 +145,34 @@ def table(suite: str, report: Report, data: Path) -> str:
     return "\n".join([*lines, "", "```", *report_lines(report, WIDTH), "```", ""])
 
 
-def reproduce(suite: str, cache: Path, *, write: bool) -> bool:
+def reproduce(suite: str, cache: Path, *, only: Sequence[str], write: bool) -> bool:
     """Run a suite; write its results, or compare them with the committed ones and tell whether they are equal."""
-    committed = HERE / "results" / f"{suite}.json"
-    journal = committed.with_suffix(".cells") if write else None
-    report = run_suite(
-        read_suite(HERE / "suites" / f"{suite}.toml"), device="cpu", cache=cache, journal=journal, say=print
-    )
+    file = HERE / "results" / f"{suite}.json"
+    committed = load_report(file) if file.exists() else Report()
+    journal = file.with_suffix(".cells") if write else None
+    plan = read_suite(HERE / "suites" / f"{suite}.toml")
+    with Cells() as cells:
+        report = run_suite(
+            plan, device="cpu", cache=cache, journal=journal, only=only, say=cells.say, progress=cells.advance
+        )
     if journal is not None:
-        save_report(committed, report, overwrite=True)
+        report = renewed(committed, report, only)
+        save_report(file, report, overwrite=True)
         text = table(suite, report, Path(os.environ["FEWSHOT_DATA"]))
-        committed.with_suffix(".md").write_text(text, encoding="utf-8")
+        file.with_suffix(".md").write_text(text, encoding="utf-8")
         journal.unlink(missing_ok=True)
         return True
-    found = differences(load_report(committed), report)
-    print("\n".join(found) or f"{suite}: all {len(report.results)} results are equal, bit for bit", flush=True)
+    committed = Report(tuple(committed.results[i] for i in rows_of(committed, only)))
+    note, found = version_note(committed, report), differences(committed, report)
+    equal = f"{suite}: all {len(report.results)} results are equal, bit for bit{note}"
+    print("\n".join([*found, f"{suite}: {len(found)} differences{note}"]) if found else equal, flush=True)
     return not found
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", choices=[*INTRODUCTIONS, []], metavar="SUITE")
+    parser.add_argument("-s", "--strategy", action="append", default=[], metavar="STRATEGY")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--cache", type=Path)
     options = parser.parse_args()
@@ -147,7 +181,8 @@ def main() -> int:
     committed = [suite for suite in INTRODUCTIONS if (HERE / "results" / f"{suite}.json").exists()]
     with tempfile.TemporaryDirectory() as scratch:
         cache = options.cache or Path(scratch)
-        equal = [reproduce(suite, cache, write=options.write) for suite in options.suites or committed]
+        wanted = options.suites or committed
+        equal = [reproduce(suite, cache, only=options.strategy, write=options.write) for suite in wanted]
     return 0 if all(equal) else 1
 
 
