@@ -128,8 +128,6 @@ def _refuse_early(
     encoders: Sequence[str], strategies: Sequence[Strategy], specs: Sequence[EpisodeSpec], items: Items, device: str
 ) -> None:
     """Find what cannot be run before everything is embedded, which may take long."""
-    for name in encoders:
-        registry().encoder(name.partition(":")[0])
     classes, labels = np.unique(np.asarray(items.labels, dtype=str), return_inverse=True)
     unseen = np.isin(classes, items.unseen) if items.unseen else None
     for spec in specs:

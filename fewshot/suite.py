@@ -15,6 +15,7 @@ from typing import Any
 from fewshot.compose import parse_strategy
 from fewshot.episodes import EpisodeSpec
 from fewshot.errors import DataError, FewshotError, InvalidOption, unknown
+from fewshot.registry import registry
 
 SPEC_KEYS = tuple(f.name for f in dataclasses.fields(EpisodeSpec))
 RUN_KEYS = ("dataset", "path", "encoders", "strategies", "optional", "calibrate", *SPEC_KEYS)
@@ -54,7 +55,7 @@ def read_suite(path: Path) -> Suite:
     Raises
     ------
     DataError
-        naming file and line, for wrong TOML, a wrong key, or a value that cannot be used.
+        naming file and line, for wrong TOML, a wrong key or name, or a value that cannot be used.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -70,6 +71,7 @@ def read_suite(path: Path) -> Suite:
         _check_keys(path, text, run, RUN_KEYS, number)
         try:
             found.append(_run({**content, **run}, path.parent))
+            check_names(found[-1])
         except FewshotError as error:
             raise DataError(f"{path}, line {_table_line(text, number)}: {error}") from error
     return Suite(tuple(found))
@@ -83,6 +85,9 @@ def _run(values: Mapping[str, Any], folder: Path) -> Run:
     for key, value in (("encoders", encoders), ("strategies", strategies)):
         if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
             raise DataError(f"{key!r} wants a list of names, got {value!r}")
+    for key in ("optional", "calibrate"):
+        if not isinstance(values.get(key, False), bool):
+            raise DataError(f"{key!r} wants true or false, got {values[key]!r}")
     settings = {k: v for k, v in values.items() if k in SPEC_KEYS}
     return Run(
         str(values["dataset"]),
@@ -94,6 +99,21 @@ def _run(values: Mapping[str, Any], folder: Path) -> Run:
         bool(values.get("calibrate", False)),
         _source(values, folder),
     )
+
+
+def check_names(run: Run) -> None:
+    """Find wrong names and options of a run before anything of the suite is run.
+
+    Raises
+    ------
+    UnknownName, InvalidOption
+        for a data set, encoder, strategy or option that is not there.
+    """
+    registry().dataset(run.dataset)
+    for name in run.encoders:
+        registry().encoder(name.partition(":")[0])
+    for name, options in run.strategies:
+        build(registry().strategy(name), options)
 
 
 def _path(text: str, folder: Path) -> Path:
@@ -123,6 +143,8 @@ def specs(settings: Mapping[str, Any]) -> tuple[EpisodeSpec, ...]:
     choices = {}
     for key, value in settings.items():
         several = value if isinstance(value, list | tuple) and key in ("way", "shot", "marginal", "seed") else [value]
+        if not several:
+            raise InvalidOption(f"{key} wants at least one value, got none")
         choices[key] = [_range(key, v) if key in ("way", "shot") else v for v in several]
     combined = itertools.product(*choices.values())
     return tuple(EpisodeSpec.from_dict(dict(zip(choices, values, strict=True))) for values in combined)

@@ -118,7 +118,7 @@ def suite_of_words(
     """Build a suite from the options of the command line."""
     from fewshot.compose import parse_strategy
     from fewshot.options import split_pairs
-    from fewshot.suite import Run, Suite, specs
+    from fewshot.suite import Run, Suite, check_names, specs
 
     values: dict[str, Any] = {k: _json_value(v) for k, v in split_pairs(settings).items()}
     for key, value in numbers.items():
@@ -130,6 +130,7 @@ def suite_of_words(
         name, path = dataset_of_word(word)
         wanted, source = tuple(encoders or ("lite",)), source_word(name, path)
         runs.append(Run(name, path, wanted, chosen, specs(values), calibrate=calibrate, source=source))
+        check_names(runs[-1])
     return Suite(tuple(runs))
 
 

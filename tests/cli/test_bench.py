@@ -174,6 +174,7 @@ def test_compare_reads_one_or_two_reports(run, tmp_path):
         (["--dataset", "spheres", "-s", "protypical"], "Did you mean 'prototypical'"),
         (["--dataset", "spheres", "--way", "30"], "20 classes with items, but way 30 need 30"),
         (["--dataset", "spheres", "--shot", "290"], "class 'class00' has 300 items, but shot + query needs 305"),
+        (["--dataset", "spheres", "--shot", ","], "shot wants at least one value"),
         (["--dataset", "spheres", "--way", "few"], "way wants numbers or ranges"),
         (["--dataset", "spheres", "--seed", "x"], "--seed wants numbers"),
         (["--dataset", "spheres", "--set", "imbalence=3"], "Did you mean 'imbalance'"),
