@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +30,26 @@ def to_numpy(x: Tensor) -> NDArray[np.float32]:
 def to_tensor(x: NDArray[np.floating]) -> Tensor:
     """Return a float32 tensor that owns its memory (memory-mapped and read-only arrays are copied)."""
     return torch.from_numpy(np.array(x, dtype=np.float32, copy=True))
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
+    """Read every array of an `.npz` file; none may hold Python objects, which would need pickle.
+
+    Raises
+    ------
+    OSError
+        when the file cannot be opened.
+    ValueError
+        when it is no such file, or damaged.
+    """
+    with Path(path).open("rb") as file:
+        if not zipfile.is_zipfile(file):  # np.load would take it for a pickle
+            raise ValueError("not an .npz archive, or cut short")
+        try:
+            with np.load(file, allow_pickle=False) as found:
+                return {name: found[name] for name in found.files}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
+            raise ValueError(f"damaged: {error}") from error
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fewshot.arrays import read_arrays
 from fewshot.episodes import ARRAYS, Episodes, EpisodeSpec
 from fewshot.errors import FewshotError, FormatError, OutputError, OutputExists
 
@@ -35,10 +36,12 @@ def save_episodes(path: str | Path, episodes: Episodes, *, overwrite: bool = Fal
         "data": episodes.data,
         "checksum": episodes.checksum(),
     }
+    part = path.with_name(path.name + ".part")  # so that a run that is killed leaves no half of a file
     try:
-        with path.open("wb") as file:
+        with part.open("wb") as file:
             arrays = {name: getattr(episodes, name) for name in ARRAYS}
             np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+        part.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error}") from error
 
@@ -52,14 +55,15 @@ def load_episodes(path: str | Path, *, data: str = "") -> Episodes:
         when the file is no episodes file, of another version, damaged, or drawn from other data.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(str(file["header"]))
-            arrays = {name: file[name] for name in ARRAYS}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise FormatError(f"{path} is not an episodes file that can be read: {error}") from error
+        found = read_arrays(path)
+        header = dict(json.loads(str(found["header"])))
+        arrays: dict[str, Any] = {name: found[name] for name in ARRAYS}
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = f"no array {error}" if isinstance(error, KeyError) else error
+        raise FormatError(f"{path} is not an episodes file that can be read: {reason}") from error
     if header.get("format") != FORMAT or header.get("version") != VERSION:
-        found = f"{header.get('format')!r} version {header.get('version')}"
-        raise FormatError(f"{path} holds {found}, this program reads {FORMAT!r} version {VERSION}")
+        held = f"{header.get('format')!r} version {header.get('version')}"
+        raise FormatError(f"{path} holds {held}, this program reads {FORMAT!r} version {VERSION}")
     try:
         episodes = Episodes(spec=EpisodeSpec.from_dict(header["spec"]), data=header["data"], **arrays)
     except (KeyError, FewshotError) as error:

@@ -3,10 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from fewshot.datasets.npz import read_npz
 from fewshot.drawing import draw
 from fewshot.episode_files import load_episodes, save_episodes
 from fewshot.episodes import ARRAYS, EpisodeSpec, data_hash
-from fewshot.errors import FormatError, OutputError, OutputExists
+from fewshot.errors import DataError, FormatError, OutputError, OutputExists
 
 LABELS = np.repeat(np.arange(6), 30)
 
@@ -73,3 +74,33 @@ def test_other_data_and_other_kinds_of_file_are_refused(saved, tmp_path):
         load_episodes(tmp_path / "x.npz")
     with pytest.raises(FormatError, match="not an episodes file"):
         load_episodes(tmp_path / "missing.npz")
+
+
+def test_damage_is_told_without_advice_to_trust_the_file(saved, tmp_path):
+    whole = saved[0].read_bytes()
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    hurt = bytearray(whole)
+    hurt[80:99] = bytes(19)  # of the compressed header
+    for number, content in enumerate([b"\x93" * 99, whole[:-50], bytes(hurt), (tmp_path / "array.npy").read_bytes()]):
+        path = tmp_path / f"{number}.npz"
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=r"\.npz is (not an episodes file|damaged)") as caught:
+            load_episodes(path)
+        assert "pickle" not in str(caught.value)
+        with pytest.raises(DataError, match=r"no \.npz file of plain arrays") as caught:
+            read_npz(path)
+        assert "pickle" not in str(caught.value)
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(FormatError, match="no array 'header'"):
+        load_episodes(tmp_path / "other.npz")
+
+
+def test_a_run_that_dies_while_saving_leaves_no_file(saved, tmp_path, monkeypatch):
+    def dies(file, **arrays):
+        file.write(b"PK")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", dies)
+    with pytest.raises(KeyboardInterrupt):
+        save_episodes(tmp_path / "new.npz", saved[1])
+    assert not (tmp_path / "new.npz").exists()

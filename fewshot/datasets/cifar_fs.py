@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from fewshot.arrays import read_arrays
 from fewshot.datasets import Dataset, Items
 from fewshot.errors import DataError
 from fewshot.hookspecs import hookimpl
@@ -26,14 +26,13 @@ def read_cifar_fs(folder: Path) -> Items:
         when a file is missing, or classes or counts do not agree.
     """
     try:
-        with np.load(folder / "cifar_fs_subset.npz", allow_pickle=False) as file:
-            images = file["images"]
+        images = read_arrays(folder / "cifar_fs_subset.npz")["images"]
         with (folder / "index.csv").open(newline="", encoding="utf-8") as table:
             rows = list(csv.DictReader(table))
         listed = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
         labels, splits = tuple(r["name"] for r in rows), tuple(r["split"] for r in rows)
         order = [int(r["row"]) for r in rows]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{folder} does not hold CIFAR-FS as it should: {error}") from error
     if order != list(range(len(images))) or images.shape[1:] != (32, 32, 3):
         raise DataError(f"{folder}: index.csv lists {len(order)} rows for images of shape {list(images.shape)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot.arrays import read_arrays
 from fewshot.datasets import Dataset, Items
 from fewshot.errors import DataError
 from fewshot.hookspecs import hookimpl
@@ -23,9 +23,8 @@ def read_npz(path: Path) -> Items:
         when an array is missing or does not fit the others.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            found: dict[str, NDArray[np.generic]] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        found = read_arrays(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is no .npz file of plain arrays: {error}") from error
     missing = {"x", "labels"} - set(found)
     if missing:
