@@ -31,7 +31,7 @@ class Scores:
         self._waiting: list[Block] = []
 
     def add(self, episode: Tensor, logits: Tensor, labels: Tensor, classes: Tensor, seen: Tensor | None) -> None:
-        """Take a block; it is scored together with those that follow, by `flush` at the latest.
+        """Take a block; it is scored together with those that follow, by `flush` at the latest, which checks it.
 
         Parameters
         ----------
@@ -43,15 +43,7 @@ class Scores:
             [B, C] class of the data for each label.
         seen:
             [B, C] bool, which classes had support; None when all had.
-
-        Raises
-        ------
-        InvalidTask
-            when a score is NaN.
         """
-        if torch.isnan(logits).any():
-            bad = int(episode[torch.isnan(logits).flatten(1).any(1)][0])
-            raise InvalidTask(f"the scores of episode {bad} hold NaN")
         if self._waiting and self._waiting[0][1].shape[1:] != logits.shape[1:]:
             self.flush()
         self._waiting.append((episode, logits, labels, classes, seen))
@@ -59,7 +51,13 @@ class Scores:
             self.flush()
 
     def flush(self) -> None:
-        """Score the blocks that wait."""
+        """Score the blocks that wait.
+
+        Raises
+        ------
+        InvalidTask
+            when the scores of a query are no numbers, or none of them is finite.
+        """
         if self._waiting:
             episode, logits, labels, classes, seen = zip(*self._waiting, strict=True)
             known = [s for s in seen if s is not None]
@@ -72,6 +70,10 @@ class Scores:
         log_p = logits.movedim(-1, 0).contiguous().log_softmax(0).movedim(0, -1)  # [B, Q, C]
         confidence, predicted = log_p.max(-1)  # [B, Q]
         confidence = confidence.exp()
+        wrong = torch.isnan(confidence)  # NaN or infinity among the scores, or nothing above -infinity
+        if wrong.any():
+            bad = int(episode[wrong.any(1)][0])
+            raise InvalidTask(f"the scores of episode {bad} hold NaN or infinity")
         counts = classification.confusion(predicted, labels, logits.shape[-1])  # [B, C, C]
         found = {
             "accuracy": classification.accuracy(counts),

@@ -1,6 +1,7 @@
 """evaluate() against one episode at a time, easyfsl, and scikit-learn; and what a strategy may not see."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -219,16 +220,34 @@ def test_what_is_missing_or_wrong_is_named(features, prototypical):
         evaluate(prototypical, other, drawn(features))
 
 
-def test_scores_that_are_not_numbers_are_refused(features):
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), float("-inf")])
+def test_scores_that_are_not_numbers_are_refused(features, bias):
     @dataclass(frozen=True)
     class Broken(Leaky):
         name = "broken"
 
         def fit(self, task: Task) -> Head:
-            return LinearHead(task.support[:, : task.classes] * float("nan"))
+            weight = task.support[:, : task.classes]
+            return LinearHead(weight, weight.new_full(weight.shape[:2], bias))
 
-    with pytest.raises(InvalidTask, match="episode 0 hold NaN"):
+    with pytest.raises(InvalidTask, match="episode 0 hold NaN or infinity"):
         evaluate(Broken(), features, drawn(features))
+
+
+def test_a_class_may_be_ruled_out(features):
+    @dataclass(frozen=True)
+    class Strict(Leaky):
+        name = "strict"
+
+        def fit(self, task: Task) -> Head:
+            weight = task.support[:, : task.classes]
+            return LinearHead(
+                weight, torch.tensor([0.0] * (task.classes - 1) + [float("-inf")]).expand(weight.shape[:2])
+            )
+
+    found = evaluate(Strict(), features, drawn(features))
+    assert 87 / 5 < found.metrics["nll"].mean < 88  # a fifth of the queries are of the class that was ruled out
+    assert json.dumps(result_to_dict(found), allow_nan=False)
 
 
 def test_progress_counts_every_episode(features, prototypical):
