@@ -44,8 +44,11 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.done: dict[str, Result] = {}
+        self._start = ""  # of the next line
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            text = path.read_text(encoding="utf-8", errors="replace")
+            self._start = "" if text.endswith("\n") or not text else "\n"
+            for line in text.splitlines():
                 try:
                     entry = json.loads(line)
                     self.done[entry["key"]] = result_from_dict(entry["result"])
@@ -57,7 +60,8 @@ class Journal:
         self.done[key] = result
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "result": result_to_dict(result)}) + "\n")
+                file.write(self._start + json.dumps({"key": key, "result": result_to_dict(result)}) + "\n")
+            self._start = ""
 
 
 def run_suite(

@@ -61,6 +61,33 @@ def test_a_stopped_run_goes_on_and_a_report_is_not_overwritten(run, tmp_path, mo
     assert run(*words, "--force").exit_code == 0
 
 
+def test_a_run_that_is_killed_twice_in_the_middle_of_a_line_loses_no_finished_cell(run, tmp_path, monkeypatch):
+    words = [*FAST, "--shot", "1,2,3", "--json", tmp_path / "r.json"]
+    real, cells = bench.evaluate, tmp_path / "r.json.cells"
+
+    def stops_after(number):
+        calls = []
+
+        def evaluate(*args, **options):
+            calls.append(1)
+            if len(calls) > number:
+                raise KeyboardInterrupt
+            return real(*args, **options)
+
+        return evaluate
+
+    for _ in range(2):
+        monkeypatch.setattr(bench, "evaluate", stops_after(1))
+        assert run(*words).exit_code != 0
+        with cells.open("ab") as file:
+            file.write(b'{"key": "half of a l\xff')
+    monkeypatch.setattr(bench, "evaluate", stops_after(1))
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    assert "going on from 2 finished cells" in done.stderr
+    assert not cells.exists()
+
+
 def test_one_command_measures_calibrates_and_writes_a_page(run, tmp_path):
     words = [*FAST, "--shot", "20", "-s", "prototypical"]
     plain, scaled = tmp_path / "plain.json", tmp_path / "scaled.json"
