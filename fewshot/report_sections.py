@@ -13,7 +13,7 @@ from fewshot.compare import compare_within
 from fewshot.figures import Line, accuracy_figure, confusion_figure, recall_figure, reliability_figure
 from fewshot.metrics.interval import Estimate
 from fewshot.report import Report, Result
-from fewshot.report_table import percent, speed, strategy_name, task_name, task_names
+from fewshot.report_table import percent, span, speed, strategy_name, task_name, task_names
 from fewshot.scoring import MISTAKES
 from fewshot.svg import short
 
@@ -76,7 +76,6 @@ def difference_table(results: Sequence[Result]) -> Table:
     pairs = compare_within(Report(tuple(results)))
     for c, task in zip(pairs, task_names([c.second for c in pairs]), strict=True):
         several = c.first.encoder != c.second.encoder
-        low, high = c.bootstrap
         rows.append(
             {
                 "task": task,
@@ -84,7 +83,7 @@ def difference_table(results: Sequence[Result]) -> Table:
                 "strategy": called(c.second) + (f", {c.second.encoder}" if several else ""),
                 "against": called(c.first) + (f", {c.first.encoder}" if several else ""),
                 "difference": percent(c.difference),
-                "bootstrap": f"[{100 * low:.1f}, {100 * high:.1f}]",
+                "bootstrap": span(c.bootstrap),
                 "win/tie/loss": f"{c.wins}/{c.ties}/{c.losses}",
                 "n": str(c.difference.n),
             }

@@ -14,6 +14,7 @@ from fewshot.report import Report, Result
 WIDTH = 80
 WORDS = ("data", "encoder", "task", "queries", "strategy", "first", "second")  # columns that may be shortened
 SHORTEST = 7  # of them
+FOLDED = ("encoder", "queries", "first")  # columns that a title can hold
 
 
 def percent(value: Estimate | None) -> str:
@@ -22,6 +23,11 @@ def percent(value: Estimate | None) -> str:
         return "-"
     half = "" if math.isnan(value.half_width) else f" ± {100 * value.half_width:.1f}"
     return f"{100 * value.mean:.1f}{half}"
+
+
+def span(ends: tuple[float, float]) -> str:
+    """Write an interval of shares as `[-0.5, 1.2]`, in per cent."""
+    return "-" if math.isnan(ends[0]) else f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
 
 
 def speed(value: float) -> str:
@@ -53,19 +59,25 @@ def report_lines(report: Report, width: int = WIDTH) -> list[str]:
     if any(r.calibrated for r in report.results):
         tail.append("+T: probabilities scaled by a temperature from leaving examples out")
     notes = [line for note in tail for line in textwrap.wrap(note, width)]
-    return [*textwrap.wrap(head, width), "", *_tables(rows, width), "", *notes]
+    return [*textwrap.wrap(head, width), "", *table_lines(rows, width), "", *notes]
 
 
-def _tables(rows: Sequence[dict[str, str]], width: int) -> list[str]:
-    """One table, or where that is too wide one for each data set, without the columns that hold nothing there."""
-    if "data" not in rows[0] or _natural_width(rows) <= width:
+def table_lines(rows: Sequence[dict[str, str]], width: int = WIDTH) -> list[str]:
+    """Lay rows out as one table, or where that is too wide as one for each data set.
+
+    A column of such a table that holds nothing is left out; one of `FOLDED` that says the same in every row is told in
+    the line above.
+    """
+    if not rows or _natural_width(rows) <= width:
         return text_table(rows, width).splitlines()
     lines: list[str] = []
-    for name in dict.fromkeys(row["data"] for row in rows):
-        mine = [row for row in rows if row["data"] == name]
-        kept = [k for k in mine[0] if k != "data" and any(row[k] != "-" for row in mine)]
+    for name in dict.fromkeys(row.get("data", "") for row in rows):
+        mine = [row for row in rows if row.get("data", "") == name]
+        folded = [k for k in FOLDED if k in mine[0] and len({row[k] for row in mine}) == 1]
+        kept = [k for k in mine[0] if k not in ("data", *folded) and any(row[k] != "-" for row in mine)]
+        title = "; ".join([*([name] if name else []), *(f"{k}: {mine[0][k]}" for k in folded)])
         table = text_table([{k: row[k] for k in kept} for row in mine], width)
-        lines += [*([""] if lines else []), *textwrap.wrap(name, width), *table.splitlines()]
+        lines += [*([""] if lines else []), *textwrap.wrap(title, width), *table.splitlines()]
     return lines
 
 
@@ -125,10 +137,10 @@ def _changed(result: Result) -> dict[str, Any]:
 def task_name(spec: dict[str, Any]) -> str:
     """Write a spec shortly: `5w1s` is 5-way 1-shot, `all` every class; `+5u` unknown and `-2z` unseen classes."""
 
-    def span(value: Any) -> str:
+    def number(value: Any) -> str:
         return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    name = f"{'all' if spec['way'] == 0 else span(spec['way'])}w{span(spec['shot'])}s"
+    name = f"{'all' if spec['way'] == 0 else number(spec['way'])}w{number(spec['shot'])}s"
     name += f"+{spec['unknown']}u" if spec["unknown"] else ""
     return name + (f"-{spec['unseen']}z" if spec["unseen"] else "")
 
@@ -157,7 +169,6 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
     """One row a comparison; a difference counts when its interval does not hold 0."""
     rows = []
     for c, task in zip(comparisons, task_names([c.second for c in comparisons]), strict=True):
-        low, high = c.bootstrap
         several = c.first.encoder != c.second.encoder
         rows.append(
             {
@@ -167,7 +178,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[dict[str, str]]:
                 "first": strategy_name(c.first) + (f", {c.first.encoder}" if several else ""),
                 "second": strategy_name(c.second) + (f", {c.second.encoder}" if several else ""),
                 "difference": percent(c.difference),
-                "bootstrap": f"[{100 * low:.1f}, {100 * high:.1f}]",
+                "bootstrap": span(c.bootstrap),
                 "win/tie/loss": f"{c.wins}/{c.ties}/{c.losses}",
             }
         )
@@ -186,7 +197,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "difference": c.difference.mean,
         "half_width": None if math.isnan(half) else half,
         "episodes": c.difference.n,
-        "bootstrap": list(c.bootstrap),
+        "bootstrap": None if math.isnan(c.bootstrap[0]) else list(c.bootstrap),
         "wins": c.wins,
         "ties": c.ties,
         "losses": c.losses,

@@ -18,7 +18,17 @@ from fewshot.features import make_features
 from fewshot.metrics.interval import Estimate
 from fewshot.registry import registry
 from fewshot.report import Report, load_report, result_to_dict, save_report
-from fewshot.report_table import comparison_rows, percent, report_lines, report_rows, speed, task_names, text_table
+from fewshot.report_table import (
+    comparison_json,
+    comparison_rows,
+    percent,
+    report_lines,
+    report_rows,
+    speed,
+    table_lines,
+    task_names,
+    text_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +131,7 @@ def test_tables_have_at_most_80_columns(report):
     both = Report((*report.results, long))
     for line in "\n".join(report_lines(both)).splitlines():
         assert len(line) <= 80
-    wide = text_table(comparison_rows(compare_within(report)))
-    assert max(map(len, wide.splitlines())) <= 80
+    assert max(map(len, table_lines(comparison_rows(compare_within(report))))) <= 80
     assert report_lines(Report()) == ["nothing was run"]
 
 
@@ -137,11 +146,9 @@ def test_every_number_of_a_crowded_table_stays_whole(report):
     lines = report_lines(Report((*report.results, *crowd)))
     assert max(map(len, lines)) <= 80
     assert "\n".join(lines).count(percent(base.metrics["accuracy"])) == 1 + 2 * 3  # balanced, dirichlet and auroc each
-    assert [line for line in lines if line in ("blobs", "data set 0", "data set 1")] == [
-        "blobs",
-        *(c.dataset for c in crowd[:2]),
-    ]
-    heads = [line for line in lines if line.startswith(("task", "encoder"))]
+    titles = [line for line in lines if "; encoder: " in line and not line.startswith("data: ")]
+    assert titles == ["blobs; encoder: features", *(f"{c.dataset}; encoder: {c.encoder}" for c in crowd[:2])]
+    heads = [line for line in lines if line.startswith("task")]
     assert ["auroc" in head for head in heads] == [False, True, True]  # no column that holds nothing
 
 
@@ -175,6 +182,28 @@ def test_comparisons_say_which_queries_and_encoders_they_are_of(report):
     (row,) = comparison_rows(compare_within(Report((a, other))))
     assert (row["first"], row["second"]) == ("prototypical, features", "prototypical, lite")
     assert "queries" not in row
+
+
+def test_one_episode_has_no_interval(report):
+    one = report.results[-1]
+    (found,) = compare_within(Report((one, dataclasses.replace(one, strategy="knn"))))
+    (row,) = comparison_rows([found])
+    assert (row["difference"], row["bootstrap"]) == ("0.0", "-")
+    assert json.dumps(comparison_json(found), allow_nan=False)
+    assert comparison_json(found)["bootstrap"] is None
+
+
+def test_every_number_of_a_crowded_comparison_stays_whole(report):
+    a, b, c, d, _ = report.results
+    crowd = [dataclasses.replace(r, dataset=f"a data set {r.spec['marginal']}", data="x") for r in (a, b, c, d)]
+    pairs = compare_within(Report((a, b, c, d))) + compare_within(Report(tuple(crowd)))
+    rows = comparison_rows(pairs)
+    lines = table_lines(rows, 66)
+    assert max(map(len, lines)) <= 66
+    for row in rows:
+        assert any(row["bootstrap"] in line and row["difference"] in line for line in lines)
+    assert "blobs; first: prototypical" in lines  # its queries differ
+    assert "a data set dirichlet; queries: dirichlet; first: prototypical" in lines
 
 
 def test_a_report_of_before_costs_of_encoders_is_read(report, tmp_path):

@@ -207,7 +207,7 @@ def compare(first: Path, second: Path | None, as_json: bool) -> None:
     """Compare two reports, or the strategies within one, on the episodes they share."""
     from fewshot.compare import compare_reports, compare_within
     from fewshot.report import load_report
-    from fewshot.report_table import comparison_json, comparison_rows, text_table
+    from fewshot.report_table import comparison_json, comparison_rows, table_lines
 
     a = load_report(first)
     found = compare_within(a) if second is None else compare_reports(a, load_report(second))
@@ -217,4 +217,4 @@ def compare(first: Path, second: Path | None, as_json: bool) -> None:
         click.echo(json.dumps([comparison_json(c) for c in found], indent=2))
         return
     click.echo("second - first, in points of accuracy, with 95 % half width; both met the same episodes\n")
-    click.echo(text_table(comparison_rows(found)))
+    click.echo("\n".join(table_lines(comparison_rows(found))))

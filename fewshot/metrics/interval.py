@@ -72,9 +72,11 @@ def jackknife(whole: float, left_out: Floats, n: int) -> Estimate:
 
 
 def bootstrap(values: Floats, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean, from `draws` resamples with replacement (Efron 1979)."""
+    """95 % percentile interval of the mean, from `draws` resamples with replacement (Efron 1979); NaN when n < 2."""
     generator = np.random.default_rng(seed)
     n = len(values)
+    if n < 2:
+        return math.nan, math.nan
     means = [float(values[generator.integers(0, n, n)].mean()) for _ in range(draws)]
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
