@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from fewshot.classes import spoken
+from fewshot.columns import read_columns
 from fewshot.datasets import Dataset, Items
 from fewshot.errors import DataError
 from fewshot.hookspecs import hookimpl
@@ -25,13 +25,9 @@ def read_caltech101(folder: Path) -> Items:
         when a column or picture is missing, or the split has other sizes than CoOp's.
     """
     index = folder / "index.csv"
-    try:
-        with index.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        sources = tuple(folder / row["path"] for row in rows)
-        splits, labels = tuple(row["split"] for row in rows), tuple(row["name"] for row in rows)
-    except (OSError, KeyError, csv.Error) as error:
-        raise DataError(f"{index} cannot be read as a table of path, split, label, name: {error}") from error
+    rows = read_columns(index, "path", "split", "label", "name")
+    sources = tuple(folder / row["path"] for row in rows)
+    splits, labels = tuple(row["split"] for row in rows), tuple(row["name"] for row in rows)
     found = dict(Counter(splits))
     if found != COUNTS or len(set(labels)) != CLASSES:
         raise DataError(f"{index} holds {found} of {len(set(labels))} classes; CoOp's split has {COUNTS} of {CLASSES}")

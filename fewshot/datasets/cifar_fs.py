@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.arrays import read_arrays
+from fewshot.columns import read_columns
 from fewshot.datasets import Dataset, Items
 from fewshot.errors import DataError
 from fewshot.hookspecs import hookimpl
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
+ANIMALS = 20  # CIFAR-100 classes that AwA2 has too
 
 
 def read_cifar_fs(folder: Path) -> Items:
@@ -27,18 +28,17 @@ def read_cifar_fs(folder: Path) -> Items:
     """
     try:
         images = read_arrays(folder / "cifar_fs_subset.npz")["images"]
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as table:
-            rows = list(csv.DictReader(table))
         listed = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
-        labels, splits = tuple(r["name"] for r in rows), tuple(r["split"] for r in rows)
-        order = [int(r["row"]) for r in rows]
-    except (OSError, KeyError, ValueError) as error:
+        classes = {split: set(listed[split]) for split in CLASSES}
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder} does not hold CIFAR-FS as it should: {error}") from error
-    if order != list(range(len(images))) or images.shape[1:] != (32, 32, 3):
-        raise DataError(f"{folder}: index.csv lists {len(order)} rows for images of shape {list(images.shape)}")
+    rows = read_columns(folder / "index.csv", "row", "split", "name")
+    labels, splits = tuple(r["name"] for r in rows), tuple(r["split"] for r in rows)
+    if [r["row"] for r in rows] != [str(i) for i in range(len(images))] or images.shape[1:] != (32, 32, 3):
+        raise DataError(f"{folder}: index.csv lists {len(rows)} rows for images of shape {list(images.shape)}")
     for split, wanted in CLASSES.items():
         found = {label for label, s in zip(labels, splits, strict=True) if s == split}
-        if len(found) != wanted or found != set(listed.get(split, ())):
+        if len(found) != wanted or found != classes[split]:
             raise DataError(f"{folder}: split {split!r} has {len(found)} classes; CIFAR-FS has {wanted} listed ones")
     return Items(tuple(images), labels, splits)
 
@@ -55,17 +55,18 @@ def read_cifar_awa2(folder: Path, attributes: Path) -> Items:
         as `read_cifar_fs` does, or when an attribute table is missing or lacks a class.
     """
     items = read_cifar_fs(folder)
+    listed = read_columns(attributes / "awa2_class_attributes.csv", "class", "proposed_split")
+    pairs = read_columns(attributes / "awa2_class_map.csv", "dataset", "dataset_class", "awa2_class")
+    table = {row.pop("class"): row for row in listed}
+    twins = {row["dataset_class"]: row["awa2_class"] for row in pairs if row["dataset"] == "cifar100"}
+    unseen = {name for name, row in table.items() if row.pop("proposed_split") == "test"}
     try:
-        with (attributes / "awa2_class_attributes.csv").open(newline="", encoding="utf-8") as file:
-            table = {row.pop("class"): row for row in csv.DictReader(file)}
-        with (attributes / "awa2_class_map.csv").open(newline="", encoding="utf-8") as file:
-            pairs = [row for row in csv.DictReader(file) if row["dataset"] == "cifar100"]
-        twins = {row["dataset_class"]: row["awa2_class"] for row in pairs}
-        unseen = {name for name, row in table.items() if row.pop("proposed_split") == "test"}
         values = {name: np.array([float(v) for v in row.values()]) for name, row in table.items()}
         signatures = {name: values[twin] for name, twin in twins.items()}
-    except (OSError, KeyError, ValueError) as error:
+    except (KeyError, ValueError) as error:
         raise DataError(f"{attributes} does not hold the AwA2 tables as it should: {error}") from error
+    if len(signatures) != ANIMALS:
+        raise DataError(f"{attributes}: awa2_class_map.csv names {len(signatures)} CIFAR-100 classes, not {ANIMALS}")
     known = np.stack(list(values.values()))
     mean = np.nanmean(np.where(known < 0, np.nan, known), axis=0)
     kept = [i for i, label in enumerate(items.labels) if label in twins]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
+from fewshot.columns import read_columns
 from fewshot.datasets import Dataset, Items
 from fewshot.errors import DataError
 from fewshot.hookspecs import hookimpl
 
 CLASSES = 28
+SPLITS = ("train", "test")  # of shelves
+COLUMNS = ("path", "split", "fine")
 
 
 def read_grocery(folder: Path) -> Items:
@@ -23,18 +25,18 @@ def read_grocery(folder: Path) -> Items:
     DataError
         when a table is missing, has other classes than the 28, or a picture is not there.
     """
-    try:
-        with (folder / "index.csv").open(newline="", encoding="utf-8") as file:
-            rows = [(row["path"], row["split"], row["fine"]) for row in csv.DictReader(file)]
-        with (folder / "classes.csv").open(newline="", encoding="utf-8") as file:
-            classes = {row["fine"]: row for row in csv.DictReader(file)}
-        rows += [(row["iconic"], "iconic", name) for name, row in classes.items()]
-        phrases = {name: (row["description"],) for name, row in classes.items()}
-    except (OSError, KeyError, csv.Error) as error:
-        raise DataError(f"{folder} does not hold the grocery tables as it should: {error}") from error
-    named = {name for _, _, name in rows}
-    if len(classes) != CLASSES or named != set(classes):
-        raise DataError(f"{folder}: classes.csv has {len(classes)} and index.csv {len(named)} classes, not {CLASSES}")
+    rows = [(row["path"], row["split"], row["fine"]) for row in read_columns(folder / "index.csv", *COLUMNS)]
+    listed = read_columns(folder / "classes.csv", "fine", "iconic", "description")
+    classes = {row["fine"]: row for row in listed}
+    for split in SPLITS:
+        found = {name for _, s, name in rows if s == split}
+        if len(classes) != CLASSES or found != set(classes):
+            raise DataError(
+                f"{folder}: classes.csv has {len(classes)} classes and split {split!r} of index.csv {len(found)}, "
+                f"not the same {CLASSES}"
+            )
+    rows += [(row["iconic"], "iconic", name) for name, row in classes.items()]
+    phrases = {name: (row["description"],) for name, row in classes.items()}
     lost = next((path for path, _, _ in rows if not (folder / path).is_file()), None)
     if lost is not None:
         raise DataError(f"{folder} lists {lost}, which is not there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def read_zip(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {i.filename: archive.read(i) for i in archive.infolist() if not i.is_dir()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise DataError(
             f"{path} cannot be read: {error}; get it from https://github.com/brendenlake/omniglot (folder python)"
         ) from error
@@ -66,8 +67,11 @@ def find_split_file(folder: Path, name: str) -> Path:
 
 def _pixels(drawing: bytes) -> NDArray[np.uint8]:
     """Decode a drawing: 0 for ink, 255 for paper.  -> [105, 105]"""
-    with Image.open(io.BytesIO(drawing)) as picture:
-        return np.array(picture.convert("L"))
+    try:
+        with Image.open(io.BytesIO(drawing)) as picture:
+            return np.array(picture.convert("L"))
+    except OSError as error:
+        raise DataError(f"a drawing of Omniglot's zips is no picture: {error}") from error
 
 
 def read_vinyals(folder: Path) -> Items:

@@ -193,6 +193,33 @@ def test_files_that_are_not_whole_are_refused(tmp_path):
         read_challenge(tmp_path)
     np.savez(tmp_path / "cifar_fs_subset.npz", images=np.zeros((1, 32, 32, 3), np.uint8))
     (tmp_path / "index.csv").write_text("row,split,name\n0,test,x\n")
-    (tmp_path / "splits.json").write_text("{}")
+    (tmp_path / "splits.json").write_text('{"train": [], "val": [], "test": ["x"]}')
     with pytest.raises(DataError, match="split 'train' has 0 classes; CIFAR-FS has 64"):
         read_cifar_fs(tmp_path)
+    for text in ("3", "[]", "{}", '{"train": 1}'):
+        (tmp_path / "splits.json").write_text(text)
+        with pytest.raises(DataError, match="does not hold CIFAR-FS as it should"):
+            read_cifar_fs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("read", "folder", "file", "text"),
+    [
+        (read_caltech101, "caltech101", "index.csv", "CoOp's split has"),
+        (read_grocery, "grocery_fruit", "index.csv", "split 'train' of index.csv 1, not the same 28"),
+        (read_grocery, "grocery_fruit", "classes.csv", "classes.csv has 9 classes"),
+        (read_cifar_fs, "cifar_fs", "index.csv", "index.csv lists 9 rows for images"),
+        (CifarAwa2().load, "attributes", "awa2_class_attributes.csv", "does not hold the AwA2 tables"),
+        (CifarAwa2().load, "attributes", "awa2_class_map.csv", "names 9 CIFAR-100 classes, not 20"),
+    ],
+)
+def test_a_table_that_was_cut_short_is_refused(shared_data, tmp_path, read, folder, file, text):
+    for name in {folder, "cifar_fs"}:
+        (tmp_path / name).mkdir()
+        for part in (shared_data / name).iterdir():
+            (tmp_path / name / part.name).symlink_to(part)
+    lines = (shared_data / folder / file).read_bytes().splitlines(keepends=True)
+    (tmp_path / folder / file).unlink()
+    (tmp_path / folder / file).write_bytes(b"".join(lines[:10]))
+    with pytest.raises(DataError, match=text):
+        read(tmp_path / ("cifar_fs" if folder == "attributes" else folder))
