@@ -47,8 +47,11 @@ def render_page(report: Report, look: Looker, *, strategy: str = "") -> str:
     for result in report.results:
         grouped.setdefault((result.dataset, result.data), []).append(result)
     sections = []
-    for number, ((title, _), results) in enumerate(grouped.items()):
+    titles = [title for title, _ in grouped]
+    for number, (title, results) in enumerate(zip(titles, grouped.values(), strict=True)):
         name = f"d{number}"
+        if titles.count(title) > 1:  # other items of the same data
+            title += f" ({', '.join(sorted({r.spec['split'] or 'all splits' for r in results}))})"
         focus = focus_of(results, strategy)
         found = look(focus, results)
         sections.append(

@@ -22,12 +22,12 @@ def percent(value: Estimate | None) -> str:
     if value is None or math.isnan(value.mean):
         return "-"
     half = "" if math.isnan(value.half_width) else f" ± {100 * value.half_width:.1f}"
-    return f"{100 * value.mean:.1f}{half}"
+    return f"{100 * value.mean:z.1f}{half}"
 
 
 def span(ends: tuple[float, float]) -> str:
     """Write an interval of shares as `[-0.5, 1.2]`, in per cent."""
-    return "-" if math.isnan(ends[0]) else f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+    return "-" if math.isnan(ends[0]) else f"[{100 * ends[0]:z.1f}, {100 * ends[1]:z.1f}]"
 
 
 def speed(value: float) -> str:

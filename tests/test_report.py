@@ -24,6 +24,7 @@ from fewshot.report_table import (
     percent,
     report_lines,
     report_rows,
+    span,
     speed,
     table_lines,
     task_names,
@@ -220,6 +221,9 @@ def test_a_report_of_before_costs_of_encoders_is_read(report, tmp_path):
 def test_percent():
     assert percent(Estimate(0.5, math.nan, 1)) == "50.0"
     assert percent(None) == "-"
+    assert percent(Estimate(-1e-5, 0.01, 9)) == "0.0 ± 1.0"
+    assert span((-1e-5, 0.5)) == "[0.0, 50.0]"
+    assert span((math.nan, math.nan)) == "-"
     assert text_table([]) == "nothing to show"
 
 

@@ -228,6 +228,14 @@ def few(report) -> Report:
     return Report(tuple(r for r in report.results if r.spec["shot"] == 5 and r.spec["marginal"] == "balanced"))
 
 
+def test_other_items_of_the_same_data_have_a_title_of_their_own(few):
+    (first, *_) = few.results
+    other = dataclasses.replace(first, data="x", spec={**first.spec, "split": "train>test"})
+    page = Page(render_page(Report((first, other)), lambda *_: "no"))
+    assert "blobs (all splits)" in page.text
+    assert "blobs (train>test)" in page.text
+
+
 def test_what_is_missing_is_said(few):
     page = Page(render_page(few, lambda *_: "the folder <gone> is not there"))
     assert "could not be looked at: the folder <gone> is not there" in page.text
