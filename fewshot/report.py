@@ -131,7 +131,19 @@ def save_report(path: str | Path, report: Report, *, overwrite: bool = False) ->
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputExists when a result would be overwritten."""
+    """Find out before the work is done that a file cannot be written.
+
+    Raises
+    ------
+    OutputExists
+        when the file is there and `overwrite` is not set, or is a folder.
+    OutputError
+        when its folder is missing.
+    """
+    if path.is_dir():
+        raise OutputExists(f"{path} is a folder; choose the name of a file")
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write {path}: no folder {path.parent}")
     if path.exists() and not overwrite:
         raise OutputExists(f"{path} is there already; choose another name or pass --force")
 

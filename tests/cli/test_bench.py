@@ -212,6 +212,8 @@ def test_compare_reads_one_or_two_reports(run, tmp_path):
         (["--dataset", "digits", "--encoder", "toy", "--encoder", "tyo"], "unknown encoder 'tyo'"),
         (["--dataset", "digits", "--encoder", "toy", "--shot", "200"], "has 174 items, but shot + query needs 215"),
         (["--dataset", "folder"], "needs a path"),
+        (["--dataset", "spheres", "--json", "no/such/r.json"], "cannot write no/such/r.json: no folder no/such"),
+        (["--dataset", "spheres", "--json", ".", "--force"], "is a folder"),
         (["none.toml"], "suite none.toml cannot be read"),
     ],
 )
