@@ -14,7 +14,8 @@ from fewshot.report import Report, Result
 WIDTH = 80
 WORDS = ("data", "encoder", "task", "queries", "strategy", "first", "second")  # columns that may be shortened
 SHORTEST = 7  # of them
-FOLDED = ("encoder", "queries", "first")  # columns that a title can hold
+APART = ("data", "queries", "first")  # columns whose values get tables of their own, as far as that is needed
+FOLDED = ("encoder", "queries", "first")  # columns that a title holds where they say one thing
 
 
 def percent(value: Estimate | None) -> str:
@@ -63,22 +64,35 @@ def report_lines(report: Report, width: int = WIDTH) -> list[str]:
 
 
 def table_lines(rows: Sequence[dict[str, str]], width: int = WIDTH) -> list[str]:
-    """Lay rows out as one table, or where that is too wide as one for each data set.
+    """Lay rows out as one table, or where that is too wide as several, one for each value of the columns `APART`.
 
-    A column of such a table that holds nothing is left out; one of `FOLDED` that says the same in every row is told in
-    the line above.
+    A column of such a table that holds nothing is left out; what every row of it says is told in the line above.
     """
     if not rows or _natural_width(rows) <= width:
         return text_table(rows, width).splitlines()
+    titled = [("", list(rows))]
+    for column in APART:
+        if any(_natural_width(part) > width for _, part in titled):
+            titled = [split for title, part in titled for split in _split(title, part, column)]
     lines: list[str] = []
-    for name in dict.fromkeys(row.get("data", "") for row in rows):
-        mine = [row for row in rows if row.get("data", "") == name]
-        folded = [k for k in FOLDED if k in mine[0] and len({row[k] for row in mine}) == 1]
-        kept = [k for k in mine[0] if k not in ("data", *folded) and any(row[k] != "-" for row in mine)]
-        title = "; ".join([*([name] if name else []), *(f"{k}: {mine[0][k]}" for k in folded)])
-        table = text_table([{k: row[k] for k in kept} for row in mine], width)
+    for title, part in titled:
+        folded = [k for k in FOLDED if k in part[0] and len({row[k] for row in part}) == 1]
+        kept = [k for k in part[0] if k not in folded and any(row[k] != "-" for row in part)]
+        title = "; ".join([*([title] if title else []), *(f"{k}: {part[0][k]}" for k in folded)])
+        table = text_table([{k: row[k] for k in kept} for row in part], width)
         lines += [*([""] if lines else []), *textwrap.wrap(title, width), *table.splitlines()]
     return lines
+
+
+def _split(title: str, rows: Sequence[dict[str, str]], column: str) -> list[tuple[str, list[dict[str, str]]]]:
+    """Put rows that differ in a column apart, its value into their title."""
+    if column not in rows[0]:
+        return [(title, list(rows))]
+    parts: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        parts.setdefault(row[column], []).append({k: v for k, v in row.items() if k != column})
+    named = {value: value if column == "data" else f"{column}: {value}" for value in parts}
+    return [("; ".join(filter(None, (title, named[value]))), part) for value, part in parts.items()]
 
 
 def _natural_width(rows: Sequence[dict[str, str]]) -> int:

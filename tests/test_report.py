@@ -203,7 +203,8 @@ def test_every_number_of_a_crowded_comparison_stays_whole(report):
     assert max(map(len, lines)) <= 66
     for row in rows:
         assert any(row["bootstrap"] in line and row["difference"] in line for line in lines)
-    assert "blobs; first: prototypical" in lines  # its queries differ
+    assert "blobs; queries: balanced; first: prototypical" in lines
+    assert not any("~" in line for line in lines)
     assert "a data set dirichlet; queries: dirichlet; first: prototypical" in lines
 
 
