@@ -57,7 +57,7 @@ def theirs(data: Features, shot: int) -> tuple[float, float]:
 
 
 def measure(data: Features, shot: int, rounds: int, episodes: int) -> dict[str, object]:
-    ours(data, shot, 200, 0)  # warm up
+    ours(data, shot, 200, 0), theirs(data, shot)  # warm up
     pairs = [(theirs(data, shot), ours(data, shot, episodes, seed)) for seed in range(rounds)]
     ratios = [mine[0] / other[0] for other, mine in pairs]
     return {
