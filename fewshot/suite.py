@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fewshot.compose import parse_strategy
+from fewshot.compose import make_strategy, parse_strategy
 from fewshot.episodes import EpisodeSpec
 from fewshot.errors import DataError, FewshotError, InvalidOption, unknown
 from fewshot.registry import registry
@@ -113,7 +113,7 @@ def check_names(run: Run) -> None:
     for name in run.encoders:
         registry().encoder(name.partition(":")[0])
     for name, options in run.strategies:
-        build(registry().strategy(name), options)
+        make_strategy(name, options)
 
 
 def _path(text: str, folder: Path) -> Path:
