@@ -10,6 +10,7 @@ from torch import Tensor
 from fewshot.transfer.scores import left_out_scores
 
 MOST = 1000  # items of a domain that are compared; more are sampled, since kernels take n^2
+WIDTH_MOST = 4000  # items whose distances a kernel's width is taken from
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,11 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def median_width(x: Tensor) -> float:
-    """Median distance of different rows, the usual width of the kernel; 1 where all rows are one."""
+    """Median distance of different rows, the usual width of the kernel; 1 where all rows are one.
+
+    Of more than `WIDTH_MOST` rows, so many are sampled.
+    """
+    x = sample(x, WIDTH_MOST, 0)
     square = squared_distances(x, x)
     upper = square[torch.triu_indices(len(x), len(x), 1).unbind()]
     width = float(upper.median().sqrt()) if len(upper) else 0.0

@@ -15,6 +15,7 @@ from fewshot_plugins._domains import domains
 from fewshot_plugins._weighted import weighted_ridge
 
 STEPS, ENOUGH = 2000, 1e-10  # steps at most; relative change of the weights that ends the search
+BLOCK = 1024  # rows of the source compared with the target at a time
 
 
 def mean_matching(source: Tensor, target: Tensor, bound: float, slack: float) -> Tensor:
@@ -26,8 +27,8 @@ def mean_matching(source: Tensor, target: Tensor, bound: float, slack: float) ->
     """
     width = median_width(torch.cat([source, target]))
     kernel, n = rbf(source, source, width), len(source)  # [N, N]
-    pull = n / len(target) * rbf(source, target, width).sum(-1)  # [N]
-    rate = 1 / float(torch.linalg.eigvalsh(kernel)[-1])
+    pull = n / len(target) * torch.cat([rbf(part, target, width).sum(-1) for part in source.split(BLOCK)])  # [N]
+    rate = 1 / float(kernel.sum(-1).max())  # no eigenvalue is above the largest sum of a row
     weight = ahead = project(torch.ones_like(pull), bound, n * (1 - slack), n * (1 + slack))
     momentum = 1.0
     for _ in range(STEPS):
