@@ -231,6 +231,10 @@ Where our time goes, in microseconds an episode (drawing apart):
 |---|---|---|{"---|" * len(STEPS)}
 {NEWLINE.join(spent)}
 
+What bounds ours: `gather` copies each row of 2 kB out of the data once and `score` reads it again, so `prototypical`
+and `simpleshot` wait for memory; `laplacian_shot` and `bd_cspn` spend most of `fit` on the products of all rows of an
+episode, as their peers do. The peers also wait for Python, so that a processor with faster cores shortens the lead.
+
 {NEWLINE.join(gaps)}"""
 
 
