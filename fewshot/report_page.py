@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fewshot.errors import OutputError, OutputExists
+from fewshot.errors import OutputError
 from fewshot.reanalysis import Look
-from fewshot.report import Report, Result, result_to_dict
+from fewshot.report import Report, Result, check_output, result_to_dict
 from fewshot.report_look import look_section
 from fewshot.report_sections import (
     accuracy_figures,
@@ -76,33 +76,15 @@ def render_page(report: Report, look: Looker, *, strategy: str = "") -> str:
     return environment.get_template("report.html").render(sections=sections, count=len(report.results))
 
 
-def check_page(file: Path, *, overwrite: bool) -> None:
-    """Make sure that a page can be written before the work is done.
-
-    Raises
-    ------
-    OutputExists
-        when the file is there and `overwrite` is not set, or is a folder.
-    OutputError
-        when its folder is missing.
-    """
-    if file.is_dir():
-        raise OutputExists(f"{file} is a folder; give --html a file")
-    if file.exists() and not overwrite:
-        raise OutputExists(f"{file} is there already; choose another name or pass --force")
-    if not file.parent.is_dir():
-        raise OutputError(f"cannot write {file}: no folder {file.parent}")
-
-
 def write_page(file: Path, page: str, *, overwrite: bool = False) -> None:
     """Write the page whole or not at all.
 
     Raises
     ------
     OutputExists, OutputError
-        as `check_page` does, and when it cannot be written.
+        as `check_output` does, and when it cannot be written.
     """
-    check_page(file, overwrite=overwrite)
+    check_output(file, overwrite=overwrite)
     part = file.with_name(file.name + ".part")
     try:
         part.write_text(page, encoding="utf-8", errors="replace")

@@ -52,7 +52,8 @@ def advise(
     """
     from fewshot.errors import unknown
     from fewshot.registry import registry
-    from fewshot.report_page import check_page, write_page
+    from fewshot.report import check_output
+    from fewshot.report_page import write_page
     from fewshot.transfer.advice import advise as answer
     from fewshot.transfer.page import lines, render
     from fewshot.transfer.sides import holds_texts
@@ -60,7 +61,7 @@ def advise(
 
     for file in (json_file, html_file):
         if file is not None:
-            check_page(file, overwrite=force)
+            check_output(file, overwrite=force)
     for name in strategies:
         if name not in registry().strategies:
             raise unknown("strategy", name, registry().strategies)

@@ -56,10 +56,10 @@ def report(
 
 def check_html(file: Path, *, overwrite: bool) -> None:
     """Make sure that a page can be made and written before the work is done."""
-    from fewshot.report_page import check_page
+    from fewshot.report import check_output
     from fewshot.svg import check_matplotlib
 
-    check_page(file, overwrite=overwrite)
+    check_output(file, overwrite=overwrite)
     check_matplotlib()
 
 
