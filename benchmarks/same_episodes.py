@@ -43,7 +43,7 @@ class Pair:
 
 
 GD = {"solver": "gd", "steps": 50, "rate": 1e-3, "guard": False}
-CUT = "easyfsl's transform cuts negative features off"
+CUT = "easyfsl's transform cuts negative features off; with the signed one it answers alike"
 PAIRS = [
     Pair("prototypical", "PrototypicalNetworks"),
     Pair("simpleshot", "SimpleShot", why="easyfsl centres nothing by default; the paper subtracts a mean"),
