@@ -41,7 +41,8 @@ WHERE files.path = seen.path AND seen.label IS NOT NULL AND files.label IS NOT s
 """
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, (SELECT row FROM contents WHERE digest = ?5))
+WITH new(path, size, mtime_ns, label, digest, status, reason) AS (VALUES (?, ?, ?, ?, ?, ?, ?))
+SELECT new.*, (SELECT row FROM contents WHERE contents.digest = new.digest) FROM new
 """
 COUNT_SKIPPED = "SELECT count(*) FROM seen JOIN files USING (path) WHERE status = 'skipped'"
 GONE = "SELECT path FROM files WHERE (path >= ? AND path < ?) AND path NOT IN (SELECT path FROM seen)"

@@ -30,7 +30,8 @@ from fewshot.store import IMPORTED, Store
 BLOCK = 65536  # rows at a time
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
-VALUES (?1, 0, 0, ?2, ?3, 'ok', '', (SELECT row FROM contents WHERE digest = ?3))
+WITH new(path, label, digest) AS (VALUES (?, ?, ?))
+SELECT path, 0, 0, label, digest, 'ok', '', (SELECT row FROM contents WHERE contents.digest = new.digest) FROM new
 """
 
 

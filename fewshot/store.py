@@ -45,12 +45,12 @@ __all__ = ["Entry", "Store", "is_store"]
 
 IMPORTED = "imported"  # stands for the encoder of embeddings that came from elsewhere without its name
 SUFFIX = {"float32": ".f32", "float16": ".f16"}
-# 1 and 2 are JSON lists of labels and of path globs, or null for any
+# :labels and :globs are JSON lists, or null for any
 ROWS = """
-SELECT row FROM files WHERE row >= 0 AND (?1 IS NULL OR label IN (SELECT value FROM json_each(?1)))
-AND (?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) WHERE files.path GLOB value))
+SELECT row FROM files WHERE row >= 0 AND (:labels IS NULL OR label IN (SELECT value FROM json_each(:labels)))
+AND (:globs IS NULL OR EXISTS (SELECT 1 FROM json_each(:globs) WHERE files.path GLOB value))
 """
-ENTRIES = ROWS.replace("SELECT row", "SELECT path, label, row", 1) + "AND row = ?3 ORDER BY path"
+ENTRIES = ROWS.replace("SELECT row", "SELECT path, label, row", 1) + "AND row = :row ORDER BY path"
 
 
 class Entry(NamedTuple):
@@ -201,9 +201,9 @@ class Store:
         """Return the pictures behind some rows, of the given labels and path globs if any are given."""
         self.check_current()
         found: dict[int, list[Entry]] = {}
-        wanted = json.dumps(labels) if labels else None, json.dumps(globs) if globs else None
+        wanted = _wanted(labels, globs)
         for row in rows:
-            listed = self.database.execute(ENTRIES, (*wanted, int(row)))
+            listed = self.database.execute(ENTRIES, {**wanted, "row": int(row)})
             found[int(row)] = [Entry(*entry) for entry in listed]
         return found
 
@@ -219,10 +219,7 @@ class Store:
         for label in labels:
             if label not in known:
                 raise unknown(f"label in {self.path}:", label, [name for name in known if name])
-        listed = self.database.execute(
-            ROWS,
-            (json.dumps(labels) if labels else None, json.dumps(globs) if globs else None),
-        ).fetchall()
+        listed = self.database.execute(ROWS, _wanted(labels, globs)).fetchall()
         allowed = np.zeros(self.rows, bool)  # counted last: a writer may have added rows meanwhile, and takes none away
         allowed[[row for (row,) in listed]] = True
         return allowed
@@ -279,3 +276,7 @@ class Store:
             self.database.execute(
                 "INSERT INTO chunks (first, count, crc) VALUES (?, ?, ?)", (first, len(digests), checksum)
             )
+
+
+def _wanted(labels: Sequence[str], globs: Sequence[str]) -> dict[str, str | None]:
+    return {"labels": json.dumps(labels) if labels else None, "globs": json.dumps(globs) if globs else None}
