@@ -56,7 +56,7 @@ class BiasedRidge(Strategy):
         data = principal(near)
         penalty, trust = self._choose(data, prior, near)
         rest = residual(data, trust * prior)
-        scores = left_out(rest, torch.tensor(penalty)) + trust * prior  # [S, C]
+        scores = left_out(rest, rest.target.new_tensor(penalty)) + trust * prior  # [S, C]
         scale = best_scale(scores, near, DEFAULT_SCALE) if self.scale is None else self.scale
         w = trust * weight + (rest.axes @ (rest.dual / (rest.energy + penalty).unsqueeze(-1))).mT  # [C, D]
         b = data.target_mean - data.mean @ w.mT  # [1, C]
@@ -76,8 +76,8 @@ class BiasedRidge(Strategy):
         best, least = (penalties[0], trusts[0]), torch.inf
         rest = residual(data, prior)
         for penalty in penalties:
-            none = (left_out(data, torch.tensor(penalty)) - hot)[test]  # [n, C] errors without trust
-            full = (left_out(rest, torch.tensor(penalty)) + prior - hot)[test]  # [n, C] and with all of it
+            none = (left_out(data, rest.target.new_tensor(penalty)) - hot)[test]  # [n, C] errors without trust
+            full = (left_out(rest, rest.target.new_tensor(penalty)) + prior - hot)[test]  # [n, C] and with all of it
             for trust in trusts:  # errors are affine in it
                 error = float(torch.lerp(none, full, trust).square().sum())
                 if error < least:
