@@ -1,23 +1,19 @@
-"""From pictures to embeddings: threads decode ahead of the encoder in bounded memory; bad pictures are skipped."""
+"""From pictures to embeddings: read ahead, encoded in a thread of its own, handed on; bad pictures are skipped."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder
-from fewshot.errors import ImageError, InvalidOption, MissingInput
-from fewshot.images import content_hash, memory_kept, open_image, read_file
+from fewshot.errors import InvalidOption, MissingInput
 from fewshot.progress import Progress
+from fewshot.reading import Loaded, load_ahead
 
 BATCHES_AHEAD = 2  # decoded batches that may wait for the encoder
 CPU_BATCH, GPU_BATCH = 32, 256  # unless the user says otherwise; on a GPU halved as often as its memory demands
@@ -53,14 +49,6 @@ class Batch:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-class _Loaded(NamedTuple):
-    position: int
-    source: ImageSource
-    digest: str
-    pixels: Tensor | None
-    reason: str
-
-
 def embed_images(
     encoder: Encoder, sources: Sequence[ImageSource], *, batch: int | None = None, progress: bool = False
 ) -> Embedded:
@@ -93,10 +81,10 @@ def stream(
 ) -> Iterator[Batch]:
     """Yield embeddings batch by batch, in the order of the sources, which are read as they are needed.
 
-    `batch` defaults to 32 on a CPU and 256 on a GPU. `workers` threads (default: one a core) read, decode and prepare;
-    at most `BATCHES_AHEAD` batches wait. Given `known`, files are hashed, and those whose hash is in `known` or in the
-    current batch already are not embedded again; whoever gives `known` adds the hashes of a batch to it before taking
-    the next.
+    `batch` defaults to 32 on a CPU and 256 on a GPU. `workers` threads or processes (default: one a core) read, decode
+    and prepare; at most `BATCHES_AHEAD` batches wait, and one more is being encoded while a batch is looked at. Given
+    `known`, files are hashed, and those whose hash is in `known`, or was met since, are not embedded again; whoever
+    gives `known` adds the hashes of a batch to it before taking the next.
 
     Raises
     ------
@@ -111,32 +99,47 @@ def stream(
         batch = GPU_BATCH if encoder.device.type == "cuda" else CPU_BATCH
     if batch < 1:
         raise InvalidOption(f"batch must be 1 or more, got {batch}")
-    waiting: list[_Loaded] = []
-    rest = Batch(torch.zeros(0, encoder.dim))
-    seen: set[str] = set()  # hashes since the last yield: after it they are for `known` to tell
-    for item in _load_ahead(encoder, sources, known, workers or _cores(), batch):
+    with ThreadPoolExecutor(1, thread_name_prefix="encode") as thread:
+        before: Future[Batch] | None = None
+        for pixels, rest in _batches(load_ahead(encoder, sources, known, workers, BATCHES_AHEAD * batch), known, batch):
+            coming = thread.submit(_encode, encoder, pixels, rest)
+            if before is not None:
+                yield before.result()
+            before = coming
+        if before is not None:
+            yield before.result()
+
+
+def _batches(
+    loaded: Iterable[Loaded], known: Container[str] | None, batch: int
+) -> Iterator[tuple[Tensor | None, Batch]]:
+    """Collect what is to be encoded together, [n, 3, H, W], and what else came with it."""
+    pixels: list[Tensor] = []
+    rest = Batch(torch.empty(0))
+    seen: set[str] = set()  # hashes of this batch
+    before: set[str] = set()  # and of the one that is being encoded, which are not in `known` yet
+    for item in loaded:
         if item.reason:
             rest.skipped.append(Skipped(item.position, item.source, item.reason, item.digest))
-        elif item.pixels is None or item.digest in seen or (known is not None and item.digest in known):
+        elif item.pixels is None or any(
+            item.digest in there for there in (seen, before, () if known is None else known)
+        ):
             rest.known.append((item.position, item.digest))
         else:
-            waiting.append(item)
+            pixels.append(item.pixels)
+            rest.kept.append(item.position)
+            rest.digests.append(item.digest)
             seen.update([item.digest] if item.digest else [])
-        if len(waiting) == batch or len(rest.known) + len(rest.skipped) >= 1000:
-            yield _encode(encoder, waiting, rest)
-            waiting, rest = [], Batch(torch.zeros(0, encoder.dim))
-            seen.clear()
-    if waiting or rest.known or rest.skipped:
-        yield _encode(encoder, waiting, rest)
+        if len(pixels) == batch or len(rest.known) + len(rest.skipped) >= 1000:
+            yield torch.stack(pixels) if pixels else None, rest
+            pixels, rest, before, seen = [], Batch(torch.empty(0)), seen, set()
+    if pixels or rest.known or rest.skipped:
+        yield torch.stack(pixels) if pixels else None, rest
 
 
-def _encode(encoder: Encoder, items: list[_Loaded], rest: Batch) -> Batch:
-    if items:
-        pixels = [item.pixels for item in items if item.pixels is not None]
-        with torch.no_grad():
-            rest.embeddings = _encode_pixels(encoder, torch.stack(pixels))  # [n, D]
-        rest.kept = [item.position for item in items]
-        rest.digests = [item.digest for item in items]
+def _encode(encoder: Encoder, pixels: Tensor | None, rest: Batch) -> Batch:
+    with torch.no_grad():
+        rest.embeddings = torch.zeros(0, encoder.dim) if pixels is None else _encode_pixels(encoder, pixels)  # [n, D]
     return rest
 
 
@@ -149,41 +152,3 @@ def _encode_pixels(encoder: Encoder, pixels: Tensor) -> Tensor:
             raise
     torch.cuda.empty_cache()
     return torch.cat([_encode_pixels(encoder, half) for half in pixels.split((len(pixels) + 1) // 2)])
-
-
-def _load_ahead(
-    encoder: Encoder, sources: Iterable[ImageSource], known: Container[str] | None, workers: int, batch: int
-) -> Iterator[_Loaded]:
-    """Yield prepared pictures in order while threads work on those that follow."""
-    queue: deque[Future[_Loaded]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    with memory_kept():
-        try:
-            for position, source in enumerate(sources):
-                queue.append(pool.submit(_load, encoder, position, source, known))
-                if len(queue) >= BATCHES_AHEAD * batch + workers:
-                    yield queue.popleft().result()
-            while queue:
-                yield queue.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _load(encoder: Encoder, position: int, source: ImageSource, known: Container[str] | None) -> _Loaded:
-    digest = ""
-    try:
-        content: ImageSource = source
-        if known is not None and isinstance(source, str | Path | bytes):
-            content = source if isinstance(source, bytes) else read_file(source)
-            digest = content_hash(content)
-            if digest in known:
-                return _Loaded(position, source, digest, None, "")
-        return _Loaded(position, source, digest, encoder.prepare(open_image(content, encoder.smallest_side)), "")
-    except ImageError as error:
-        return _Loaded(position, source, digest, None, error.reason)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

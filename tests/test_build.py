@@ -84,7 +84,7 @@ def test_unchanged_files_are_neither_read_nor_embedded(photos, tmp_path, monkeyp
     def forbidden(*args):
         raise AssertionError("a file was read, or the encoder loaded")
 
-    monkeypatch.setattr("fewshot.embedding.read_file", forbidden)
+    monkeypatch.setattr("fewshot.reading.read_file", forbidden)
     monkeypatch.setattr(ToyEncoder, "create", forbidden)
     assert build(photos, tmp_path / "index") == (0, 0, 8, 1, 1)
     with Store.open(tmp_path / "index") as store:
@@ -183,7 +183,8 @@ def test_an_interrupted_build_goes_on(photos, tmp_path, monkeypatch):
         build(photos, out, batch=2)
     assert len(contents(out)) >= 4
     embedded, _, unchanged, _, _ = build(photos, out, batch=2)
-    assert (embedded, sum(calls)) == (3, 7 + 2)
+    assert embedded == 3
+    assert sum(calls) in (7 + 2, 7 + 3)  # the batch after the one that was cut off may have begun
     assert unchanged >= 4
     assert len(contents(out)) == 8
 

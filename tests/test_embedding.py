@@ -84,7 +84,7 @@ def test_a_stream_takes_sources_only_as_it_needs_them(encoder):
     batches = stream(encoder, endless(), batch=4, workers=2)
     for number in range(1, 6):
         assert len(next(batches).kept) == 4
-        assert taken <= 4 * number + 2 * 4 + 2
+        assert taken <= 4 * (number + 1) + 2 * 4 + 2  # one batch more is being encoded
     batches.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
 
@@ -112,3 +112,12 @@ def test_wrong_use(encoder, monkeypatch):
     monkeypatch.setattr(type(encoder), "modalities", frozenset({"text"}))
     with pytest.raises(MissingInput, match="takes no images"):
         embed_images(encoder, [PHOTOS[0]])
+
+
+def test_copies_met_while_their_batch_is_being_encoded_are_known(encoder, tmp_path):
+    paths, known = write(tmp_path, 4), set()
+    met = []
+    for batch in stream(encoder, [path for path in paths for _ in range(3)], batch=1, known=known):
+        known.update(batch.digests)
+        met += [(at, "new") for at in batch.kept] + [(at, "known") for at, _ in batch.known]
+    assert sorted(met) == [(i, "known" if i % 3 else "new") for i in range(12)]

@@ -1,0 +1,183 @@
+"""Processes that read and prepare pictures, each fed by a thread of ours: what they cannot do, the thread does itself.
+
+A process gets the encoder without its network, and then chunks of jobs, through its standard input; on its standard
+output it answers with what it read and one array of pixels. It is a plain `python -m`: nothing is forked, which beside
+a GPU and threads is asking for trouble, and no script is run a second time. It ends when its input does, so it does not
+outlive a killed parent.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fewshot.images import memory_kept
+
+Job = Any  # what `work` takes
+Answer = tuple[Any, Tensor]  # what it tells besides, and pixels [n, 3, H, W]
+UNFIT = (pickle.PicklingError, TypeError, AttributeError)  # a lock, an open file, a local function ... cannot travel
+LOST = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what talking to a process that has ended may raise
+SMALL = 4096  # elements of a tensor that travels with the encoder: means and deviations, not weights
+
+
+class Decoders:
+    """Some processes that each do `work(encoder, jobs)`; leaves at the end of a `with` block."""
+
+    def __init__(self, work: Callable[[Any, list[Job]], Answer], encoder: object, count: int) -> None:
+        self._work, self._encoder = work, encoder
+        self._ready: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        self._all: list[subprocess.Popen[bytes]] = []
+        try:
+            setup = hollow((work, encoder))
+        except UNFIT:
+            return
+        if getattr(sys, "frozen", False):  # then the executable is no Python
+            return
+        paths = os.pathsep.join(p for p in sys.path if p)
+        for _ in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fewshot.decoders"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+            )
+            self._all.append(process)
+            threading.Thread(target=self._await, args=(process, setup), daemon=True).start()
+
+    def __enter__(self) -> Decoders:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        for process in self._all:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe:
+                    pipe.close()
+
+    def do(self, jobs: list[Job]) -> Answer:
+        """Have a process that is ready do the jobs, or do them here: while none is, or where one fails."""
+        try:
+            process = self._ready.get_nowait()
+        except Empty:
+            return self._work(self._encoder, jobs)
+        try:
+            found = _ask(process, jobs)
+        except LOST:  # it was killed; its place stays empty
+            return self._work(self._encoder, jobs)
+        except UNFIT:
+            found = None
+        self._ready.put(process)
+        return found or self._work(self._encoder, jobs)
+
+    def _await(self, process: subprocess.Popen[bytes], setup: bytes) -> None:
+        """Count a process among those that are ready once it says so."""
+        try:
+            if _told(process, setup) is not None:
+                self._ready.put(process)
+        except LOST:  # it could not begin
+            return
+
+
+def _ask(process: subprocess.Popen[bytes], jobs: list[Job]) -> Answer | None:
+    return _told(process, pickle.dumps(jobs))
+
+
+def _told(process: subprocess.Popen[bytes], message: bytes) -> Answer | None:
+    """Say something to a process and wait for its answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(message)
+    process.stdin.flush()
+    return receive(process.stdout)
+
+
+class _Hollow(pickle.Pickler):
+    def persistent_id(self, thing: object) -> str | None:
+        heavy = isinstance(thing, Tensor) and (thing.numel() > SMALL or thing.device.type != "cpu")
+        return "left out" if heavy or isinstance(thing, nn.Module) else None
+
+
+class _Filled(pickle.Unpickler):
+    def persistent_load(self, _: str) -> None:
+        return None
+
+
+def hollow(thing: object) -> bytes:
+    """Pickle something without the networks and large tensors in it, in whose place None will be."""
+    out = io.BytesIO()
+    _Hollow(out).dump(thing)
+    return out.getvalue()
+
+
+def send(pipe: IO[bytes], told: object, pixels: Tensor | None = None) -> None:
+    """Write what is told, and then pixels as they lie in memory; None stands for what could not be done."""
+    array = None if pixels is None else np.ascontiguousarray(pixels.numpy())
+    pickle.dump((told, None if array is None else (array.shape, array.dtype.str)), pipe)
+    if array is not None and array.size:
+        pipe.write(array.reshape(-1).view(np.uint8).data)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> Answer | None:
+    """Read what `send` wrote; None where nothing could be done.
+
+    Raises
+    ------
+    EOFError
+        when the other side has ended.
+    """
+    told, kind = pickle.load(pipe)  # noqa: S301 - from a process of ours
+    if kind is None:
+        return None
+    array = np.empty(*kind)
+    view, done = array.reshape(-1).view(np.uint8).data, 0
+    while done < len(view):
+        count = pipe.readinto(view[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        done += count
+    return told, torch.from_numpy(array)
+
+
+def main() -> None:
+    """Do the jobs that come on standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent
+    torch.set_num_threads(1)
+    jobs_in, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing that prints gets between
+    try:
+        work, encoder = _Filled(jobs_in).load()
+    except Exception:  # noqa: BLE001 - such as a class of a script, which is not there for us: the parent does without
+        return
+    send(answers, "ready", torch.zeros(0))
+    with memory_kept():
+        while True:
+            try:
+                jobs = pickle.load(jobs_in)  # noqa: S301 - from our parent
+            except EOFError:
+                return
+            try:
+                told, pixels = work(encoder, jobs)
+            except Exception:  # noqa: BLE001 - whatever it is, the parent meets it when it does the job itself
+                send(answers, None)
+                continue
+            send(answers, told, pixels)
+
+
+if __name__ == "__main__":
+    main()
