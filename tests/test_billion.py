@@ -27,3 +27,13 @@ def test_a_second_look_takes_what_was_measured():
     (seconds,) = (row["seconds"] for row in rows if (row["files"], row["job"]) == (100_000, "unchanged"))
     (told,) = re.findall(r"([\d.]+) seconds for 100,000", PLAN)
     assert float(told) == pytest.approx(seconds, abs=0.01)
+
+
+def test_gpu_hours_follow_from_measured_rates():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "gpu.json").read_text(encoding="utf-8"))["pipeline"]
+    measured = {row["encoder"]: row["model_alone_per_s"] for row in rows if row["pictures"] == "ordinary"}
+    lines = re.findall(r"^\| `([\w:-]+)` \| ([\d,]+) \| (\d+) \|$", PLAN, re.MULTILINE)
+    assert len(lines) == 2
+    for encoder, rate, hours in lines:
+        assert int(rate.replace(",", "")) == round(measured[encoder])
+        assert int(hours) == round(1e9 / measured[encoder] / 3600)
