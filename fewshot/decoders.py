@@ -108,8 +108,12 @@ def _told(process: subprocess.Popen[bytes], message: bytes) -> Answer | None:
 
 class _Hollow(pickle.Pickler):
     def persistent_id(self, thing: object) -> str | None:
-        heavy = isinstance(thing, Tensor) and (thing.numel() > SMALL or thing.device.type != "cpu")
-        return "left out" if heavy or isinstance(thing, nn.Module) else None
+        if isinstance(thing, nn.Module):  # a network, or a step of the preprocessing, which holds next to nothing
+            held = [*thing.parameters(), *thing.buffers()]
+        else:
+            held = [thing] if isinstance(thing, Tensor) else []
+        heavy = any(tensor.device.type != "cpu" for tensor in held) or sum(tensor.numel() for tensor in held) > SMALL
+        return "left out" if heavy else None
 
 
 class _Filled(pickle.Unpickler):

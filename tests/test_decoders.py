@@ -1,5 +1,6 @@
 """Processes do the work; what they cannot do is done here; none outlives its parent."""
 
+import io
 import os
 import signal
 import subprocess
@@ -11,11 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from skimage import data
 from torch import nn
 
 from decoder_work import refuses, squares
-from fewshot.decoders import Decoders, hollow
+from fewshot.decoders import Decoders, _Filled, hollow
 from fewshot.encoders import load_encoder
+from fewshot.encoders.spread import SpreadEncoder
+from tiny_models import clip_file, timm_file
+
+__all__ = ["clip_file", "timm_file"]
 
 PATIENCE = 60.0
 
@@ -96,9 +103,20 @@ def test_a_job_that_cannot_travel_is_done_here() -> None:
         assert decoders.do([3])[0] == decoders._all[0].pid
 
 
+@pytest.mark.parametrize(
+    "name", ["toy", "lite", "lite:fast", "lite:stage6", "clip:tiny-clip@{clip}", "timm:test_resnet@{timm}"]
+)
+def test_encoders_travel_without_their_networks(name: str, clip_file: Path, timm_file: Path) -> None:
+    encoder = load_encoder(name.format(clip=clip_file, timm=timm_file), "cpu")
+    picture = Image.fromarray(data.coffee())
+    for one in (encoder, SpreadEncoder([encoder, encoder])):
+        packed = hollow(one)
+        assert len(packed) < 5_000_000
+        there = _Filled(io.BytesIO(packed)).load()
+        assert torch.equal(there.prepare(picture), encoder.prepare(picture))
+
+
 def test_networks_and_large_tensors_are_left_out() -> None:
-    encoder = load_encoder("lite", "cpu")
-    assert len(hollow(encoder)) < 2_000_000
     assert len(hollow((nn.Linear(1000, 1000), torch.zeros(100_000), torch.zeros(9)))) < 2000
 
 

@@ -29,6 +29,10 @@ class SpreadEncoder(Encoder):
         """Load the encoder named `spec` on every GPU."""
         return load_on_all(spec, str(device))
 
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs to prepare pictures: one replica, and no threads."""
+        return {**self.__dict__, "_replicas": self._replicas[:1], "_pool": None}
+
     def prepare(self, image: Image.Image) -> Tensor:
         """Prepare a picture as each of the replicas does."""
         return self._replicas[0].prepare(image)

@@ -48,7 +48,7 @@ def test_is_the_blend_of_its_docstring():
         return sum(log_loss(z, w, y) for z, y in zip(held_z, held_y, strict=True))
 
     alone, apart = float(worth(task)), 1.2 * 4**0.25
-    ridge = 0.8 / 4
+    ridge = 0.8 / 4 ** (1 - min(max(2 * alone - 1, 0), 1) / 2)
     shares = np.array([ridge, 0.0, (1 - ridge) / 2, (1 - ridge) / 2])
     said = 0.3 * max(0.0, alone - 0.25 * apart) / (1 - 0.25**2) / 4
     shown = max(0.1 * apart, apart - 0.25 * alone) / (1 - 0.25**2)
