@@ -10,6 +10,7 @@ from torch import Tensor
 from fewshot import LinearHead, Task
 from fewshot.arrays import unit
 from fewshot_plugins._blend import blend_weights
+from fewshot_plugins._holdout import HeldOut
 from fewshot_plugins.prototypical import class_means
 from fewshot_plugins.ridge import principal, solved
 from fewshot_plugins.zero_shot import phrase_means
@@ -36,29 +37,30 @@ def worth(task: Task) -> Tensor:
 
     The phrases were not made of the examples, so that even one example a class can tell.  -> [*B, 1]
     """
-    seen, labels = task.seen().unsqueeze(-2), task.labels  # [*B, 1, C], [*B, S]
     scores = centred_text(task).logits(task.support)  # [*B, S, C]
-    used = seen & (labels >= 0).unsqueeze(-1)  # [*B, S, C]
-    mean = (scores * used).sum(-1, keepdim=True) / used.sum(-1, keepdim=True).clamp_min(1)  # [*B, S, 1]
-    freedom = (used.sum(-1) - 1).clamp_min(0).sum(-1).clamp_min(1)  # [*B]
-    spread = (((scores - mean) * used).square().sum((-1, -2)) / freedom).sqrt().clamp_min(1e-9)  # [*B]
-    scores = (scores / spread[..., None, None]).masked_fill(~seen, -torch.inf).unsqueeze(-1)  # [*B, S, C, 1]
-    return blend_weights(scores, labels, torch.ones_like(spread).unsqueeze(-1), WEAK)
+    seen = task.seen().unsqueeze(-2).expand_as(scores)
+    spread = HeldOut(task.support, scores.unsqueeze(-1), task.labels, seen).spread().clamp_min(1e-9)  # [*B, 1]
+    scores = (scores / spread.unsqueeze(-1)).masked_fill(~seen, -torch.inf).unsqueeze(-1)  # [*B, S, C, 1]
+    return blend_weights(scores, task.labels, torch.ones_like(spread), WEAK)
+
+
+def used(worth: Tensor) -> Tensor:
+    """Part of the phrases that serves as examples: all from a worth of 1 on, none up to 0.5, reached by chance too."""
+    return (2 * worth - 1).clamp(0, 1)
 
 
 def as_examples(task: Task) -> Tensor:
     """Put the phrases where examples of their classes may lie.  -> [*B, C, D]
 
     Embeddings of images and of texts lie apart, so the mean over classes of the phrases is taken from them, and the
-    mean of the examples is put in its place. Phrases worth less than 1 are drawn to that mean; from 0.5 down, which
-    useless ones reach by chance, nothing of them is left.
+    mean of the examples is put in its place. Phrases worth little are drawn to that mean (`used`).
     """
     real = (task.labels >= 0).to(task.dtype).unsqueeze(-1)  # [*B, S, 1]
     count = real.sum(-2, keepdim=True).clamp_min(1)  # [*B, 1, 1]
     mean = real.mT @ task.support / count  # [*B, 1, D]
     length = (real * (task.support - mean)).norm(dim=-1).sum(-1)[..., None, None] / count  # [*B, 1, 1]
     text = unit(phrase_means(task))  # [*B, C, D]
-    share = LENGTH * (2 * worth(task) - 1).clamp(0, 1).unsqueeze(-1)  # [*B, 1, 1]
+    share = LENGTH * used(worth(task)).unsqueeze(-1)  # [*B, 1, 1]
     rows: Tensor = mean + share * length * unit(text - text.mean(-2, keepdim=True))
     return rows
 

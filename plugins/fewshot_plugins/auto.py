@@ -13,7 +13,7 @@ from fewshot import LinearHead, Strategy, Task, hookimpl, option
 from fewshot.errors import MissingInput
 from fewshot_plugins._blend import blend_weights
 from fewshot_plugins._holdout import HeldOut, class_folds, hold_out, shot_folds, without_copies
-from fewshot_plugins._phrases import centred_text, ridge_with_phrases, worth
+from fewshot_plugins._phrases import centred_text, ridge_with_phrases, used, worth
 from fewshot_plugins._stacking import GAMMA_HELP, stack
 from fewshot_plugins.gda import discriminants
 from fewshot_plugins.prototypical import Prototypical
@@ -51,17 +51,17 @@ class Auto(Strategy):
     mean. The fewer, the less a fold without one of them is like the whole, and the more the prior counts. At one shot
     nothing can be left out and judged, so w = w0: with a what the text alone would weigh, d = visual n^1/4 and r =
     overlap, 0.3 max(0, a - r d) / (1 - r^2) / n for text and max(d - r a, d / 10) / (1 - r^2) for the others, of
-    which ridge has 0.8 / n and the two GDA the rest in equal parts. A class without examples is judged by its
-    phrases; its score by class means and GDA is the others' mean, and classes with examples are held back by gamma
-    (calibrated stacking, Chao 2016, arXiv:1605.04253). Defaults are round values that did well on the training splits
-    of four data sets and one without splits.
+    which ridge has 0.8 / n^(1 - u), more the more it has of the phrases, and the two GDA the rest in equal parts. A
+    class without examples is judged by its phrases; its score by class means and GDA is the others' mean, and classes
+    with examples are held back by gamma (calibrated stacking, Chao 2016, arXiv:1605.04253). Defaults are round values
+    that did well on the training splits of four data sets and one without splits.
     """
 
     name = "auto"
     uses = frozenset({"text"})
     unseen = True
     paper = "stacked generalisation: Wolpert 1992, doi:10.1016/S0893-6080(05)80023-1; weights from held-out examples"
-    pull: float = option(400.0, "strength of the prior weights, in held-out examples times squared shots", min=0.0)
+    pull: float = option(200.0, "strength of the prior weights, in held-out examples times squared shots", min=0.0)
     visual: float = option(1.4, "assumed weight of the visual members alone, at one shot", min=0.0)
     overlap: float = option(0.3, "assumed correlation between the errors of text and examples", min=0.0, max=0.9)
     folds: int = option(5, "how many times examples are left out, at most; fewer when there are fewer shots", min=2)
@@ -102,15 +102,18 @@ class Auto(Strategy):
         `TEXT` of it is left, since ridge has the phrases too.
         """
         count = shots(task).unsqueeze(-1)  # [*B, 1]
-        ridge = RIDGE / count
-        shares = torch.cat([ridge, 0 * ridge, (1 - ridge) / 2, (1 - ridge) / 2], -1)  # [*B, ridge and VISUAL]
         strength, r = self.visual * count**0.25, self.overlap
         if not task.text.shape[-2]:
-            return strength * shares
+            return strength * shares(RIDGE / count)
         alone = worth(task)  # [*B, 1]
         said = TEXT * (alone - r * strength).clamp_min(0) / (1 - r * r) / count  # [*B, 1]
         shown = (strength - r * alone).clamp_min(0.1 * strength) / (1 - r * r)  # [*B, 1]
-        return torch.cat([said, shown * shares], -1)
+        return torch.cat([said, shown * shares(RIDGE / count ** (1 - used(alone)))], -1)
+
+
+def shares(ridge: Tensor) -> Tensor:
+    """What of the visual members' weight each has, given the share of ridge.  [*B, 1] -> [*B, ridge and `VISUAL`]"""
+    return torch.cat([ridge, 0 * ridge, (1 - ridge) / 2, (1 - ridge) / 2], -1)
 
 
 def members(task: Task, even: Tensor) -> list[LinearHead]:

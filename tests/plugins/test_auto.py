@@ -48,7 +48,7 @@ def test_is_the_blend_of_its_docstring():
         return sum(log_loss(z, w, y) for z, y in zip(held_z, held_y, strict=True))
 
     alone, apart = float(worth(task)), 1.2 * 4**0.25
-    ridge = 0.8 / 4 ** (1 - min(max(2 * alone - 1, 0), 1) / 2)
+    ridge = 0.8 / 4 ** (1 - min(max(2 * alone - 1, 0), 1))
     shares = np.array([ridge, 0.0, (1 - ridge) / 2, (1 - ridge) / 2])
     said = 0.3 * max(0.0, alone - 0.25 * apart) / (1 - 0.25**2) / 4
     shown = max(0.1 * apart, apart - 0.25 * alone) / (1 - 0.25**2)
@@ -100,7 +100,7 @@ def test_classes_without_examples_are_named_as_often_as_they_should_be():
         drawn = [(task, toy_queries(task, 20, noise=1.0, seed=s)[0]) for s, task in enumerate(tasks)]
         named = [fit(Auto(gamma=gamma), task).logits(query).argmax(-1) for task, query in drawn]
         shares[gamma] = float(torch.cat(named).ge(5).double().mean())
-    assert shares[0.0] < 0.3 < shares[None] < 0.7
+    assert shares[0.0] < 0.4 < shares[None] < 0.7
 
 
 def test_a_class_without_examples_or_phrases_is_refused():
