@@ -16,7 +16,7 @@ from torch import Tensor
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder
 from fewshot.errors import ImageError, InvalidOption, MissingInput
-from fewshot.images import content_hash, memory_kept, open_image, read_file
+from fewshot.images import content_hash, memory_kept, read_file
 from fewshot.progress import Progress
 
 BATCHES_AHEAD = 2  # decoded batches that may wait for the encoder
@@ -178,7 +178,7 @@ def _load(encoder: Encoder, position: int, source: ImageSource, known: Container
             digest = content_hash(content)
             if digest in known:
                 return _Loaded(position, source, digest, None, "")
-        return _Loaded(position, source, digest, encoder.prepare(open_image(content, encoder.smallest_side)), "")
+        return _Loaded(position, source, digest, encoder.prepare_source(content), "")
     except ImageError as error:
         return _Loaded(position, source, digest, None, error.reason)
 

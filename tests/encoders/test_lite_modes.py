@@ -45,8 +45,7 @@ def test_fast_is_near_exact(exact: Encoder) -> None:
     big = [Image.fromarray(p).resize((p.shape[1] * 4 + 1, p.shape[0] * 4), Image.Resampling.LANCZOS) for p in PHOTOS]
     sources = [jpeg(image) for image in [*big, *map(Image.fromarray, PHOTOS)]]
     cosine = (embed_images(fast, sources).embeddings * embed_images(exact, sources).embeddings).sum(-1)
-    assert cosine.min() > 0.9990
-    assert cosine.mean() > 0.9997
+    assert cosine.min() > 0.9999
 
 
 def test_bfloat16_is_close(exact: Encoder) -> None:
@@ -73,15 +72,6 @@ def test_openvino_in_bfloat16_is_as_close_as_torch() -> None:
 def test_variants_are_named() -> None:
     with pytest.raises(UnknownName, match=r"Did you mean 'fast'"):
         load_encoder("lite:fst", "cpu")
-
-
-@pytest.mark.parametrize(
-    ("side", "size"), [(0, (1600, 1200)), (600, (800, 600)), (601, (1600, 1200)), (200, (400, 300))]
-)
-def test_a_reduced_scale_keeps_enough_pixels(side: int, size: tuple[int, int]) -> None:
-    source = jpeg(Image.fromarray(data.astronaut()).resize((1600, 1200)))
-    assert open_image(source, side).size == size
-    assert open_image(Image.open(io.BytesIO(source)).convert("RGB"), side).size == (1600, 1200)
 
 
 def test_gpus_share_a_batch() -> None:
