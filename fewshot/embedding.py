@@ -94,9 +94,9 @@ def stream(
     """Yield embeddings batch by batch, in the order of the sources, which are read as they are needed.
 
     `batch` defaults to 32 on a CPU and 256 on a GPU. `workers` threads (default: one a core) read, decode and prepare;
-    at most `BATCHES_AHEAD` batches wait. Given `known`, files are hashed, and those whose hash is in `known` or in the
-    current batch already are not embedded again; whoever gives `known` adds the hashes of a batch to it before taking
-    the next.
+    at most `BATCHES_AHEAD` batches wait, and one is encoded while the caller has the one before. Given `known`, files
+    are hashed, and those whose hash is in `known` already, or in a batch under way, are not embedded again; whoever
+    gives `known` adds the hashes of a batch to it before taking the next.
 
     Raises
     ------
@@ -111,32 +111,55 @@ def stream(
         batch = GPU_BATCH if encoder.device.type == "cuda" else CPU_BATCH
     if batch < 1:
         raise InvalidOption(f"batch must be 1 or more, got {batch}")
-    waiting: list[_Loaded] = []
-    rest = Batch(torch.zeros(0, encoder.dim))
-    seen: set[str] = set()  # hashes since the last yield: after it they are for `known` to tell
-    for item in _load_ahead(encoder, sources, known, workers or _cores(), batch):
+    loaded = _load_ahead(encoder, sources, known, workers or _cores(), batch)
+    under_way: Future[Batch] | None = None
+    pool = ThreadPoolExecutor(1, thread_name_prefix="encode")
+    try:
+        for pixels, rest in _batches(loaded, known, batch, encoder.dim):
+            before, under_way = under_way, pool.submit(_encode, encoder, pixels, rest)
+            if before is not None:
+                yield before.result()
+        if under_way is not None:
+            yield under_way.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _batches(
+    loaded: Iterable[_Loaded], known: Container[str] | None, batch: int, dim: int
+) -> Iterator[tuple[Tensor | None, Batch]]:
+    """Yield up to `batch` prepared pictures at a time, [n, 3, H, W], with what is known of them and was met besides."""
+    pixels, rest = [], Batch(torch.zeros(0, dim))
+    seen: set[str] = set()  # hashes of this batch, and of the one before, which may not have reached `known` yet
+    for item in loaded:
         if item.reason:
             rest.skipped.append(Skipped(item.position, item.source, item.reason, item.digest))
         elif item.pixels is None or item.digest in seen or (known is not None and item.digest in known):
             rest.known.append((item.position, item.digest))
         else:
-            waiting.append(item)
+            pixels.append(item.pixels)
+            rest.kept.append(item.position)
+            rest.digests.append(item.digest)
             seen.update([item.digest] if item.digest else [])
-        if len(waiting) == batch or len(rest.known) + len(rest.skipped) >= 1000:
-            yield _encode(encoder, waiting, rest)
-            waiting, rest = [], Batch(torch.zeros(0, encoder.dim))
-            seen.clear()
-    if waiting or rest.known or rest.skipped:
-        yield _encode(encoder, waiting, rest)
+        if len(pixels) == batch or len(rest.known) + len(rest.skipped) >= 1000:
+            seen = set(rest.digests) - {""}
+            yield _stacked(pixels), rest
+            pixels, rest = [], Batch(torch.zeros(0, dim))
+    if pixels or rest.known or rest.skipped:
+        yield _stacked(pixels), rest
 
 
-def _encode(encoder: Encoder, items: list[_Loaded], rest: Batch) -> Batch:
-    if items:
-        pixels = [item.pixels for item in items if item.pixels is not None]
+def _stacked(pixels: list[Tensor]) -> Tensor | None:
+    """Put pictures together, colours of a pixel side by side if they are so now.  n [3, H, W] -> [n, 3, H, W]"""
+    if pixels and all(p.permute(1, 2, 0).is_contiguous() for p in pixels):
+        return torch.stack([p.permute(1, 2, 0) for p in pixels]).permute(0, 3, 1, 2)
+    return torch.stack(pixels) if pixels else None
+
+
+def _encode(encoder: Encoder, pixels: Tensor | None, rest: Batch) -> Batch:
+    if pixels is not None:
         with torch.no_grad():
-            rest.embeddings = _encode_pixels(encoder, torch.stack(pixels))  # [n, D]
-        rest.kept = [item.position for item in items]
-        rest.digests = [item.digest for item in items]
+            rest.embeddings = _encode_pixels(encoder, pixels)  # [n, D]
     return rest
 
 

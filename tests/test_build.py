@@ -183,7 +183,8 @@ def test_an_interrupted_build_goes_on(photos, tmp_path, monkeypatch):
         build(photos, out, batch=2)
     assert len(contents(out)) >= 4
     embedded, _, unchanged, _, _ = build(photos, out, batch=2)
-    assert (embedded, sum(calls)) == (3, 7 + 2)
+    assert embedded == 3
+    assert 7 + 2 <= sum(calls) <= 7 + 2 * 2  # the batch that was interrupted, and the one behind it
     assert unchanged >= 4
     assert len(contents(out)) == 8
 

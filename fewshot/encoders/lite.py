@@ -51,11 +51,12 @@ class LiteEncoder(Encoder):
         network = lite_image.build(state, device)
         self._image: lite_image.Network
         self._image = run = lite_half.halve(network, state) if mode == "bf16" else network
+        self._graph: Callable[[Tensor], Tensor] | None = None
         self._looks = synthesis.class_looks(network.classifier[0].cpu())  # [1000, 1280]
-        if device.type == "cpu" and lite_openvino.available():
-            self._image = lite_openvino.compile_network(run)
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
+        if device.type == "cpu" and lite_openvino.available():
+            self._graph = lite_openvino.compile_encoder(run, self._bridge.places, TEXT_SHARE)
         weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
         parts = *weights, self._bridge.digest, TEXT_SHARE, synthesis.SHARPNESS, LOOKS
         numerics = "largest centre square, bicubic, float32"
@@ -90,8 +91,9 @@ class LiteEncoder(Encoder):
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, 3, 224, 224] uint8 -> [n, D]"""
-        in_torch = isinstance(self._image, lite_image.Lite0 | lite_body.Tuned)
-        pieces = batch.split(PIECE if self.device.type == "cpu" and in_torch else 512)
+        if self._graph is not None:
+            return self._graph(batch)
+        pieces = batch.split(PIECE if self.device.type == "cpu" else 512)
         with exact():
             both = torch.cat([self._embed(piece) for piece in pieces]).cpu()
         return both.clone()
@@ -118,7 +120,7 @@ class LiteEncoder(Encoder):
 
         The other block goes on to come from the network as it was, and so fits the texts.
         """
-        self._image = lite_body.Tuned.of(lite_image.load(self.device), tensors)
+        self._image, self._graph = lite_body.Tuned.of(lite_image.load(self.device), tensors), None
         self._looks = torch.zeros_like(self._looks)
 
 
