@@ -33,7 +33,7 @@ from fewshot.arrays import to_tensor, unit
 from fewshot.build import update
 from fewshot.embedding import stream
 from fewshot.encoders import Encoder, conse, lite_image, lite_text, load_encoder
-from fewshot.images import memory_kept, open_image, read_file
+from fewshot.images import memory_kept, read_file
 from fewshot.provenance import versions
 from fewshot.store import Store
 
@@ -108,7 +108,7 @@ class Pipeline:
         list(stream(encoder, paths[:32]))  # what is done once is done here
 
     def decode(self, path: Path) -> torch.Tensor:
-        return self.encoder.prepare(open_image(read_file(path), self.encoder.smallest_side))
+        return self.encoder.prepare_source(read_file(path))
 
     def round(self) -> dict[str, float]:
         model = sum(map(len, self.pixels)) / seconds(lambda: [self.encoder.encode_prepared(x) for x in self.pixels])

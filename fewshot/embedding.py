@@ -131,10 +131,17 @@ def _batches(
             rest.digests.append(item.digest)
             seen.update([item.digest] if item.digest else [])
         if len(pixels) == batch or len(rest.known) + len(rest.skipped) >= 1000:
-            yield torch.stack(pixels) if pixels else None, rest
+            yield _stacked(pixels), rest
             pixels, rest, before, seen = [], Batch(torch.empty(0)), seen, set()
     if pixels or rest.known or rest.skipped:
-        yield torch.stack(pixels) if pixels else None, rest
+        yield _stacked(pixels), rest
+
+
+def _stacked(pixels: list[Tensor]) -> Tensor | None:
+    """Put pictures together, colours of a pixel side by side if they are so now.  n [3, H, W] -> [n, 3, H, W]"""
+    if pixels and all(p.permute(1, 2, 0).is_contiguous() for p in pixels):
+        return torch.stack([p.permute(1, 2, 0) for p in pixels]).permute(0, 3, 1, 2)
+    return torch.stack(pixels) if pixels else None
 
 
 def _encode(encoder: Encoder, pixels: Tensor | None, rest: Batch) -> Batch:

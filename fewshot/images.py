@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import stat
 import threading
@@ -44,13 +43,12 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return [Path(path) for path in sorted({found.path for root in roots for found in walk(root)})]
 
 
-def open_image(source: ImageSource, smallest_side: int = 0) -> Image.Image:
+def open_image(source: ImageSource) -> Image.Image:
     """Open a picture as 8-bit RGB, turned as its EXIF data say.
 
     Takes a path, the bytes of a file, a PIL image or an array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]` (uint8,
     uint16, bool, or floats in [0, 1]). Alpha is composited on white, 16 bits are scaled to 8, and of an animation the
-    first frame is taken. The format is told by the content, not by the suffix. With `smallest_side` a JPEG is decoded
-    at a half, a quarter or an eighth of its size, as long as its shorter side keeps that many pixels.
+    first frame is taken. The format is told by the content, not by the suffix.
 
     Raises
     ------
@@ -61,15 +59,12 @@ def open_image(source: ImageSource, smallest_side: int = 0) -> Image.Image:
         return _from_array(source)
     if isinstance(source, str | Path):
         try:
-            return open_image(read_file(source), smallest_side)
+            return open_image(read_file(source))
         except ImageError as error:
             raise ImageError(error.reason, str(source)) from error.__cause__
     try:
-        with _pillow_at_ease():
-            image = _identify(source) if isinstance(source, bytes) else source
-            if smallest_side:
-                _reduce(image, smallest_side)
-            return _rgb(image)
+        with pillow_at_ease():
+            return _rgb(_identify(source) if isinstance(source, bytes) else source)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -143,13 +138,6 @@ def _identify(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=[name for name in Image.OPEN if name not in REFUSED])
 
 
-def _reduce(image: Image.Image, smallest_side: int) -> None:
-    """Have a JPEG decoded at a reduced scale; on any other picture this does nothing."""
-    part = smallest_side / min(image.size)
-    if part <= 0.5 and image.width * image.height <= MAX_PIXELS:
-        image.draft(None, (math.ceil(image.width * part), math.ceil(image.height * part)))
-
-
 def _rgb(image: Image.Image) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(TOO_LARGE)
@@ -167,11 +155,19 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def orientation(image: Image.Image) -> int:
+    """Return how a picture lies, 1 (upright) to 8 as EXIF has it; 1 also where that is damaged."""
+    try:
+        found = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - damaged EXIF data should not cost the picture
+        return 1
+    return found if found in range(1, 9) else 1
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turned = image.getexif().get(ORIENTATION, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image
-    except Exception:  # noqa: BLE001 - damaged EXIF data should not cost the picture
+        return ImageOps.exif_transpose(image) if orientation(image) != 1 else image
+    except Exception:  # noqa: BLE001 - as above
         return image
 
 
@@ -211,7 +207,7 @@ _saved: tuple[int | None, warnings.catch_warnings[None]] | None = None
 
 
 @contextmanager
-def _pillow_at_ease() -> Iterator[None]:
+def pillow_at_ease() -> Iterator[None]:
     """Hold Pillow's own limit at ours and silence its warnings, for as long as any thread is inside.
 
     Pillow keeps both in globals of the process, so the first thread in sets them and the last one out restores them.

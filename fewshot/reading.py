@@ -22,7 +22,7 @@ from fewshot.datasets import ImageSource
 from fewshot.decoders import Decoders
 from fewshot.encoders import Encoder
 from fewshot.errors import ImageError
-from fewshot.images import content_hash, memory_kept, open_image, read_file
+from fewshot.images import content_hash, memory_kept, read_file
 
 FEW = 1024  # pictures that do not pay for starting processes
 CORES = 4  # nor do fewer cores
@@ -113,7 +113,7 @@ def load(encoder: Encoder, job: tuple[int, ImageSource], known: Container[str] |
             digest = content_hash(content)
             if digest in known:
                 return Loaded(position, source, digest, None, "")
-        return Loaded(position, source, digest, encoder.prepare(open_image(content, encoder.smallest_side)), "")
+        return Loaded(position, source, digest, encoder.prepare_source(content), "")
     except ImageError as error:
         return Loaded(position, source, digest, None, error.reason)
 

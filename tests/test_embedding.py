@@ -86,7 +86,7 @@ def test_a_stream_takes_sources_only_as_it_needs_them(encoder):
         assert len(next(batches).kept) == 4
         assert taken <= 4 * (number + 1) + 2 * 4 + 2  # one batch more is being encoded
     batches.close()
-    assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+    assert not [t for t in threading.enumerate() if t.name.startswith(("decode", "encode"))]
 
 
 def test_known_content_is_not_embedded_again(encoder, tmp_path):
@@ -98,6 +98,21 @@ def test_known_content_is_not_embedded_again(encoder, tmp_path):
     assert batch.digests == [content_hash(b), content_hash(c)]
     assert batch.known == [(0, content_hash(a)), (2, content_hash(b))]
     assert batch.embeddings.shape == (2, 64)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_copy_in_a_later_batch_is_known(encoder, tmp_path, batch):
+    """Also in the one that is put together before the caller has got the first."""
+    a, b, c = write(tmp_path, 3)
+    sources = [a, b, a, b, c, a, c, b]
+    known, found, order = set(), [], []
+    for part in stream(encoder, sources, batch=batch, known=known):
+        assert not known & set(part.digests)
+        known.update(part.digests)
+        found += part.digests
+        order += [*part.kept, *(position for position, _ in part.known)]
+    assert found == [content_hash(path) for path in (a, b, c)]
+    assert sorted(order) == list(range(8))
 
 
 def test_an_error_in_the_encoder_is_not_swallowed(encoder, monkeypatch):
@@ -112,12 +127,3 @@ def test_wrong_use(encoder, monkeypatch):
     monkeypatch.setattr(type(encoder), "modalities", frozenset({"text"}))
     with pytest.raises(MissingInput, match="takes no images"):
         embed_images(encoder, [PHOTOS[0]])
-
-
-def test_copies_met_while_their_batch_is_being_encoded_are_known(encoder, tmp_path):
-    paths, known = write(tmp_path, 4), set()
-    met = []
-    for batch in stream(encoder, [path for path in paths for _ in range(3)], batch=1, known=known):
-        known.update(batch.digests)
-        met += [(at, "new") for at in batch.kept] + [(at, "known") for at, _ in batch.known]
-    assert sorted(met) == [(i, "known" if i % 3 else "new") for i in range(12)]

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import pick_device
+from fewshot.datasets import ImageSource
 from fewshot.errors import MissingInput
+from fewshot.images import open_image
 from fewshot.store import IMPORTED
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ class Encoder(ABC):
     templates: tuple[str, ...] = ("{}",)  # prompt ensemble for a class name, unless the user gives one
     name: str  # as the user writes it, e.g. "clip:ViT-B-32/openai"
     dim: int  # D
-    smallest_side: int = 0  # a JPEG may be decoded at a reduced scale that keeps so many pixels; 0: as it is
     fingerprint: str
     device: torch.device
 
@@ -43,6 +44,16 @@ class Encoder(ABC):
     def prepare(self, image: Image.Image) -> Tensor:
         """Turn one RGB picture into the model's input; called from decoding threads.  -> [3, H, W]"""
         raise MissingInput(f"encoder {self.name!r} takes no images")
+
+    def prepare_source(self, source: ImageSource) -> Tensor:
+        """Open a picture and turn it into the model's input; called from decoding threads.  -> [3, H, W]
+
+        Raises
+        ------
+        ImageError
+            when it cannot be read.
+        """
+        return self.prepare(open_image(source))
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed a batch of prepared pictures.  [n, 3, H, W] -> [n, D]"""

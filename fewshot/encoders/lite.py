@@ -11,16 +11,19 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.arrays import unit
+from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder, conse, lite_body, lite_half, lite_image, lite_openvino, lite_text, synthesis
 from fewshot.encoders.body import Body
+from fewshot.encoders.lite_square import TORCH_SQUARE, prepare_pixels
 from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint
 from fewshot.hookspecs import hookimpl
+from fewshot.pixels import open_pixels, pixels_of
 
 TEXT_SHARE = 0.1  # of a picture's squared norm; the visual block has the rest
 LOOKS = 1.5  # length of the look of a text that resembles one ImageNet class, beside a place of length 1
-REDUCE = {"fast": 6, "bf16": 4}  # a reduced scale leaves at least this many times the network's side
+REDUCE = {"fast": 12, "bf16": 4}  # a reduced scale leaves at least this many times the network's side
 PIECE = 4  # pictures that torch takes at a time on a CPU: what lies between two layers then stays in the cache
 
 
@@ -31,8 +34,8 @@ class LiteEncoder(Encoder):
     (`conse`), and a text looks like the classes whose words lie near it (`synthesis`). A text that resembles none of
     them has a small visual block.
 
-    `lite` is exact. `lite:fast` decodes large JPEG pictures at a reduced scale and resizes by torch; `lite:bf16`
-    computes in bfloat16 besides, but for the first layers. Their embeddings have a fingerprint of their own.
+    `lite` is exact. `lite:fast` resizes by torch, and decodes the largest JPEG pictures at a reduced scale; `lite:bf16`
+    does so with smaller ones and computes in bfloat16, but for the first layers. Each has a fingerprint of its own.
     """
 
     prefix = "lite"
@@ -48,19 +51,20 @@ class LiteEncoder(Encoder):
         network = lite_image.build(state, device)
         self._image: lite_image.Network
         self._image = run = lite_half.halve(network, state) if mode == "bf16" else network
+        self._graph: Callable[[Tensor], Tensor] | None = None
         self._looks = synthesis.class_looks(network.classifier[0].cpu())  # [1000, 1280]
-        if device.type == "cpu" and lite_openvino.available():
-            self._image = lite_openvino.compile_network(run)
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
+        if device.type == "cpu" and lite_openvino.available():
+            self._graph = lite_openvino.compile_encoder(run, self._bridge.places, TEXT_SHARE)
         weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
         parts = *weights, self._bridge.digest, TEXT_SHARE, synthesis.SHARPNESS, LOOKS
         numerics = "largest centre square, bicubic, float32"
+        self._smallest_side = 0
         if mode:
-            self.smallest_side = REDUCE[mode] * lite_image.SIZE
-            numerics = f"{mode}: decoded to {self.smallest_side} or more, torch bicubic, {self.modes[mode]}"
+            self._smallest_side = REDUCE[mode] * lite_image.SIZE
+            numerics = f"{mode}: decoded to {self._smallest_side} or more, {TORCH_SQUARE}, {self.modes[mode]}"
         self.fingerprint = fingerprint(f"lite-{mode}" if mode else "lite", *parts, numerics)
-        self._prepare = lite_image.prepare_fast if mode else lite_image.prepare
 
     @classmethod
     def create(cls, spec: str, device: torch.device) -> Encoder:
@@ -77,12 +81,19 @@ class LiteEncoder(Encoder):
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Cut and scale a picture.  -> [3, 224, 224] uint8"""
-        return self._prepare(image)
+        return prepare_pixels(pixels_of(image)) if self._smallest_side else lite_image.prepare(image)
+
+    def prepare_source(self, source: ImageSource) -> Tensor:
+        """Open, cut and scale a picture.  -> [3, 224, 224] uint8"""
+        if not self._smallest_side:
+            return super().prepare_source(source)
+        return prepare_pixels(open_pixels(source, self._smallest_side))
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, 3, 224, 224] uint8 -> [n, D]"""
-        in_torch = isinstance(self._image, lite_image.Lite0 | lite_body.Tuned)
-        pieces = batch.split(PIECE if self.device.type == "cpu" and in_torch else 512)
+        if self._graph is not None:
+            return self._graph(batch)
+        pieces = batch.split(PIECE if self.device.type == "cpu" else 512)
         with exact():
             both = torch.cat([self._embed(piece) for piece in pieces]).cpu()
         return both.clone()
@@ -109,7 +120,7 @@ class LiteEncoder(Encoder):
 
         The other block goes on to come from the network as it was, and so fits the texts.
         """
-        self._image = lite_body.Tuned.of(lite_image.load(self.device), tensors)
+        self._image, self._graph = lite_body.Tuned.of(lite_image.load(self.device), tensors), None
         self._looks = torch.zeros_like(self._looks)
 
 

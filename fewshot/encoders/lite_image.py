@@ -9,7 +9,6 @@ The weights' keys are never looked at: convolutions, norms and the classifier co
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,35 +140,16 @@ def load(device: torch.device) -> Lite0:
     return build(state_dict(), device)
 
 
-def prepare(image: Image.Image) -> Tensor:
+def prepare(image: Image.Image, width: float = 0, height: float = 0) -> Tensor:
     """Scale the largest square around the centre to 224 pixels.  -> [3, 224, 224] uint8
 
     Training left an eighth of the short side out; pictures that a user takes are fuller, and gain from keeping it.
+    `width` and `height` say how much of the image is picture, if that is not all of it.
     """
-    width, height = image.size
+    width, height = width or image.width, height or image.height
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     colours = image if image.mode == "RGB" else image.convert("RGB")  # convert would copy a large picture
     scaled = colours.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)
-
-
-def prepare_fast(image: Image.Image) -> Tensor:
-    """Do as `prepare` does, by torch's vectorised kernel, where its whole pixels do no harm.  -> [3, 224, 224] uint8
-
-    torch crops at whole pixels only and sees nothing beyond the crop. The exact square often begins at half a pixel:
-    then a picture below four times the network's size is left to `prepare`, and of a larger one the pixel cut in half
-    at either end is taken whole, which moves nothing by more than an eighth of a pixel of the result.
-    """
-    width, height = image.size
-    side = min(width, height)
-    if side < SIZE or (side < 4 * SIZE and (width - height) % 2):
-        return prepare(image)
-    left, top = (width - side) / 2, (height - side) / 2
-    pixels = torch.utils.dlpack.from_dlpack(
-        np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    )  # [H, W, 3]
-    square = pixels[math.floor(top) : math.ceil(top + side), math.floor(left) : math.ceil(left + side)]
-    planes = square.permute(2, 0, 1)[None]  # [1, 3, side, side]
-    return F.interpolate(planes, (SIZE, SIZE), mode="bicubic", antialias=True)[0]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from fewshot.encoders.lite_image import SIZE, Block, Conv, Lite0, Network
+from fewshot.arrays import TINY
+from fewshot.encoders.lite_image import FEATURES, SIZE, Block, Conv, Lite0
 
-PIECE = 8  # pictures at a time: what they need between two layers stays in the cache
+PIECE = 4  # pictures that a core takes at a time: what they need between two layers stays in the cache
 
 
 def available() -> bool:
@@ -20,43 +25,48 @@ def available() -> bool:
     return find_spec("openvino") is not None
 
 
-def compile_network(network: Lite0) -> Network:
-    """Return a function like `network` itself.  [n, 3, 224, 224] uint8 -> features [n, 1280], logits [n, 1000]
+def compile_encoder(network: Lite0, places: Tensor, share: float) -> Callable[[Tensor], Tensor]:
+    """Return a function from prepared pictures to embeddings.  [n, 3, 224, 224] uint8 -> [n, 1280 + T]
 
-    It may be called from several threads; each has buffers of its own. Takes as many cores as torch does. Convolutions
-    run in the type of their weights, bfloat16 from some block on or nowhere.
+    `places` [1000, T] are those of the network's classes in text space, which get this share of the squared norm. The
+    function may be called from several threads. It takes as many cores as torch does, each with pictures of its own:
+    at one picture together they would wait for each other after every layer, for long where others decode meanwhile.
+    Convolutions run in the type of their weights, bfloat16 from some block on or nowhere, the rest in float32.
     """
     low = [block.convs[0].weight.dtype == torch.bfloat16 for block in network.blocks].count(True)
     split = len(network.blocks) - low
     graphs = (
         [(_whole(network), "f32")] if not low else [(_front(network, split), "f32"), (_rear(network, split), "bf16")]
     )
-    compiled = [_compile(graph, precision) for graph, precision in graphs]
-    local = threading.local()
+    graphs.append((_joined(places, share), "f32"))
+    cores = torch.get_num_threads()
+    compiled = [_compile(graph, precision, cores) for graph, precision in graphs]
+    local, pool = threading.local(), ThreadPoolExecutor(cores, thread_name_prefix="network")
 
-    def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def infer(piece: Tensor) -> NDArray[np.float32]:
         if not hasattr(local, "requests"):
             local.requests = [model.create_infer_request() for model in compiled]
-        parts = [_infer(local.requests, piece) for piece in pixels.split(PIECE)]
-        features, logits = zip(*parts, strict=True)
-        return torch.cat(features), torch.cat(logits)  # [n, 1280], [n, 1000]
+        return _infer(local.requests, piece)
+
+    def run(pixels: Tensor) -> Tensor:
+        return torch.from_numpy(np.concatenate(list(pool.map(infer, pixels.split(PIECE)))))
 
     return run
 
 
-def _compile(graph: Any, precision: str) -> Any:
+def _compile(graph: Any, precision: str, cores: int) -> Any:
     import openvino
 
-    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    hints = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": cores, "NUM_STREAMS": cores}
     return openvino.Core().compile_model(graph, "CPU", hints)
 
 
-def _infer(requests: list[Any], pixels: Tensor) -> tuple[Tensor, Tensor]:
-    x = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+def _infer(requests: list[Any], pixels: Tensor) -> NDArray[np.float32]:
+    values = [pixels.permute(0, 2, 3, 1).contiguous().numpy()]
     for request in requests[:-1]:
-        x = request.infer([x], share_inputs=True, share_outputs=True)[0]
-    found = requests[-1].infer([x], share_inputs=True)
-    return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        values = list(request.infer(values, share_inputs=True, share_outputs=True).values())
+    embeddings: NDArray[np.float32] = requests[-1].infer(values, share_inputs=True)[0]
+    return embeddings
 
 
 def _whole(network: Lite0) -> Any:
@@ -114,6 +124,20 @@ def _top(network: Lite0, x: Any) -> list[Any]:
     weight, bias = network.classifier
     logits = op.add(op.matmul(features, _constant(weight), False, True), _constant(bias))  # [n, 1000]
     return [features, logits]
+
+
+def _joined(places: Tensor, share: float) -> Any:
+    """Build the graph from features and logits to embeddings, as `LiteEncoder` has them."""
+    import openvino
+    from openvino import opset13 as op
+
+    features, logits = (op.parameter([-1, n], openvino.Type.f32) for n in (FEATURES, len(places)))
+    placed = op.matmul(op.softmax(logits, 1), _constant(places), False, False)  # [n, T]
+    scaled = [
+        op.multiply(op.divide(x, op.maximum(op.reduce_l2(x, 1, keep_dims=True), _constant(TINY))), _constant(length))
+        for x, length in ((features, math.sqrt(1 - share)), (placed, math.sqrt(share)))
+    ]
+    return openvino.Model([op.concat(scaled, 1)], [features, logits], "lite0-joined")
 
 
 def _conv(x: Any, conv: Conv) -> Any:

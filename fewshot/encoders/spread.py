@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder, load_encoder
 
 
@@ -20,7 +21,7 @@ class SpreadEncoder(Encoder):
     def __init__(self, replicas: Sequence[Encoder]) -> None:
         first = replicas[0]
         self.name, self.dim, self.fingerprint = first.name, first.dim, first.fingerprint
-        self.device, self.templates, self.smallest_side = first.device, first.templates, first.smallest_side
+        self.device, self.templates = first.device, first.templates
         self._replicas = replicas
         self._pool = ThreadPoolExecutor(len(replicas), thread_name_prefix="gpu")
 
@@ -36,6 +37,10 @@ class SpreadEncoder(Encoder):
     def prepare(self, image: Image.Image) -> Tensor:
         """Prepare a picture as each of the replicas does."""
         return self._replicas[0].prepare(image)
+
+    def prepare_source(self, source: ImageSource) -> Tensor:
+        """Open and prepare a picture as each of the replicas does."""
+        return self._replicas[0].prepare_source(source)
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed a part of the batch on each device, all at the same time.  [n, 3, H, W] -> [n, D]"""

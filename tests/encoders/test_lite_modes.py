@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 
 from fewshot.embedding import embed_images, stream
-from fewshot.encoders import Encoder, lite_half, lite_image, lite_openvino, load_encoder
+from fewshot.encoders import Encoder, lite_image, lite_openvino, load_encoder
 from fewshot.encoders.spread import SpreadEncoder
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import UnknownName
@@ -28,15 +28,20 @@ def jpeg(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def test_openvino_answers_as_torch_does() -> None:
+@pytest.mark.parametrize(("name", "least"), [("lite", 1 - 1e-6), ("lite:bf16", 0.9995)])
+def test_openvino_answers_as_torch_does(monkeypatch: pytest.MonkeyPatch, name: str, least: float) -> None:
     pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'fewshot[fast]'")
-    network = lite_image.load(torch.device("cpu"))
-    run = lite_openvino.compile_network(network)
+    fast = load_encoder(name, "cpu")
+    monkeypatch.setattr(lite_openvino, "available", lambda: False)
+    plain = load_encoder(name, "cpu")
+    assert fast.fingerprint == plain.fingerprint
     pixels = torch.stack([lite_image.prepare(Image.fromarray(photo)) for photo in PHOTOS * 3])
     for n in (1, 7, 12):
-        for got, want in zip(run(pixels[:n]), network(pixels[:n]), strict=True):
-            assert got.shape == want.shape
-            assert (got - want).abs().max() < 5e-5
+        got, want = fast.encode_prepared(pixels[:n]), plain.encode_prepared(pixels[:n])
+        assert got.shape == want.shape == (n, 1280 + 384)
+        assert torch.nn.functional.cosine_similarity(got, want).min() > least
+        for block in (slice(1280), slice(1280, None)):  # each with its share of the norm
+            torch.testing.assert_close(got[:, block].norm(dim=1), want[:, block].norm(dim=1))
 
 
 def test_fast_is_near_exact(exact: Encoder) -> None:
@@ -45,8 +50,7 @@ def test_fast_is_near_exact(exact: Encoder) -> None:
     big = [Image.fromarray(p).resize((p.shape[1] * 4 + 1, p.shape[0] * 4), Image.Resampling.LANCZOS) for p in PHOTOS]
     sources = [jpeg(image) for image in [*big, *map(Image.fromarray, PHOTOS)]]
     cosine = (embed_images(fast, sources).embeddings * embed_images(exact, sources).embeddings).sum(-1)
-    assert cosine.min() > 0.9990
-    assert cosine.mean() > 0.9997
+    assert cosine.min() > 0.9999
 
 
 def test_bfloat16_is_close(exact: Encoder) -> None:
@@ -58,30 +62,9 @@ def test_bfloat16_is_close(exact: Encoder) -> None:
     assert (x * exact.encode_images(pictures)).sum(-1).min() > 0.9995
 
 
-def test_openvino_in_bfloat16_is_as_close_as_torch() -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'fewshot[fast]'")
-    state = lite_image.state_dict()
-    network = lite_image.build(state, torch.device("cpu"))
-    run = lite_openvino.compile_network(lite_half.halve(network, state))
-    pixels = torch.stack([lite_image.prepare(Image.fromarray(photo)) for photo in PHOTOS * 3])
-    for n in (1, 7, 12):
-        for got, want in zip(run(pixels[:n]), network(pixels[:n]), strict=True):
-            assert got.shape == want.shape
-            assert torch.nn.functional.cosine_similarity(got, want).min() > 0.9995
-
-
 def test_variants_are_named() -> None:
     with pytest.raises(UnknownName, match=r"Did you mean 'fast'"):
         load_encoder("lite:fst", "cpu")
-
-
-@pytest.mark.parametrize(
-    ("side", "size"), [(0, (1600, 1200)), (600, (800, 600)), (601, (1600, 1200)), (200, (400, 300))]
-)
-def test_a_reduced_scale_keeps_enough_pixels(side: int, size: tuple[int, int]) -> None:
-    source = jpeg(Image.fromarray(data.astronaut()).resize((1600, 1200)))
-    assert open_image(source, side).size == size
-    assert open_image(Image.open(io.BytesIO(source)).convert("RGB"), side).size == (1600, 1200)
 
 
 def test_gpus_share_a_batch() -> None:

@@ -1,0 +1,76 @@
+"""The square that torch scales against the one that PIL scales, on real pictures of awkward sizes."""
+
+import io
+
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from fewshot.encoders import lite_image
+from fewshot.encoders.lite_square import SHIFT, part, prepare_pixels
+from fewshot.images import open_image
+from fewshot.pixels import Pixels, open_pixels, pixels_of
+
+PHOTO = Image.fromarray(data.coffee())  # 600 x 400
+
+
+def resized(width: int, height: int) -> Image.Image:
+    return PHOTO.resize((width, height), Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize(
+    "size", [(600, 400), (1001, 700), (700, 1001), (1333, 1000), (2003, 1999), (3001, 2001), (801, 448), (450, 301)]
+)
+def test_torch_scales_as_pil_does(size: tuple[int, int]) -> None:
+    image = resized(*size)
+    difference = (prepare_pixels(pixels_of(image)).int() - lite_image.prepare(image).int()).abs()
+    assert difference.shape == (3, 224, 224)
+    assert difference.float().mean() < 0.1  # of 255; without the surroundings 0.2 and more
+    assert difference.max() <= 4
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1000, 990), (500, 1500), (224, 223)])
+def test_the_rest_is_left_to_pil(size: tuple[int, int]) -> None:
+    image = resized(*size)
+    assert torch.equal(prepare_pixels(pixels_of(image)), lite_image.prepare(image))
+
+
+def test_square_pictures_are_scaled_whole() -> None:
+    assert part(900, 900) == (0, 900, 0)
+    assert part(450.5, 450.5) == (0, 451, 0)
+
+
+@pytest.mark.parametrize("total", [1001, 1337.5, 3000, 4031])
+def test_a_part_holds_the_square_and_begins_on_a_pixel(total: float) -> None:
+    side, found = 700.0, part(total, 700)
+    assert found is not None
+    step = side / 224
+    begin = found.first + found.before * step
+    assert abs(begin - (total - side) / 2) <= SHIFT * step
+    assert found.first >= 0
+    assert begin + side <= found.end <= -(-total // 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_file_is_scaled_upright(orientation: int) -> None:
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    resized(1201, 800).save(out, "JPEG", quality=90, exif=exif)
+    want = lite_image.prepare(open_image(out.getvalue()))
+    for smallest_side, least in ((0, 0.1), (400, 0.5)):
+        got = prepare_pixels(open_pixels(out.getvalue(), smallest_side))
+        assert (got.int() - want.int()).abs().float().mean() < least
+
+
+def test_a_reduced_scale_keeps_the_true_middle() -> None:
+    """The half of 1201 pixels is 600.5, though 601 are there: what lies beyond is no part of the picture."""
+    whole = resized(1201, 801)
+    out = io.BytesIO()
+    whole.save(out, "JPEG", quality=95)
+    want = lite_image.prepare(open_image(out.getvalue())).int()
+    pixels = open_pixels(out.getvalue(), 400)
+    assert pixels.rows.shape == (401, 601, 3)
+    true = (prepare_pixels(pixels).int() - want).abs().float().mean()
+    naive = (prepare_pixels(Pixels(pixels.rows, 601, 401)).int() - want).abs().float().mean()
+    assert true < naive / 2
