@@ -28,7 +28,7 @@ from transfer_pairs import (
     draw,
     gain_table,
     gap_table,
-    run_case,
+    run_cases,
     tally,
 )
 
@@ -159,16 +159,15 @@ def main() -> None:
     }
     if file.exists():
         result = json.loads(file.read_text())
-    for case in PAIRS:
-        if case.name not in result["pairs"]:
-            sides = (embeddings.get(name, case.encoder) for name in (case.source, case.target))
-            found = result["pairs"][case.name] = run_case(case, *sides)
-            file.write_text(json.dumps(result, indent=1) + "\n")
-            print(case.name, found["best"], found["advised"], found["right"], flush=True)
+
+    def save() -> None:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+
+    run_cases(PAIRS, result["pairs"], embeddings, save, slow=True)
     for name in RANKED:
         if name not in result["ranking"]:
             result["ranking"][name] = run_ranking(name, embeddings)
-            file.write_text(json.dumps(result, indent=1) + "\n")
+            save()
             print(name, taus(result["ranking"][name]), flush=True)
     given.out.with_suffix(".md").write_text(text(result))
 
