@@ -75,6 +75,14 @@ DOMAINS = {
     "clothing, test, half of the classes": Domain(
         "table", "clothing_small/index.csv", "test", named=("dress", "hat", "pants", "shoes", "t-shirt")
     ),
+    "caltech train, 20 fresh": Domain("caltech101", "caltech101", "train16_seed1", classes=20, first=3),
+    "caltech test, 20 fresh": Domain("caltech101", "caltech101", "test", classes=20, first=3),
+    "cifar, 20 fresh, one half": Domain("cifar_fs", "cifar_fs", classes=20, first=4, part=(0, 2)),
+    "cifar, 20 fresh, other half": Domain("cifar_fs", "cifar_fs", classes=20, first=4, part=(1, 2)),
+    "letters, one half": Domain("omniglot_background", "omniglot", classes=25, first=7, part=(0, 2)),
+    "letters, other half": Domain("omniglot_background", "omniglot", classes=25, first=7, part=(1, 2)),
+    "digits, first third": Domain("digits", part=(0, 3), each=150),
+    "digits, second third": Domain("digits", part=(1, 3), each=150),
     "caltech, 20 classes": Domain("caltech101", "caltech101", classes=20),
     "cifar, 20 classes": Domain("cifar_fs", "cifar_fs", classes=20),
 }
@@ -103,6 +111,12 @@ REVIEWS = {kind: Sentences(kind) for kind in KINDS} | {
     "tweets, second part": Sentences("tweets", start=500, stop=670),
     "editorials, weak": Sentences("editorials", 0.4, 1.0, stop=300),
     "tweets, weak": Sentences("tweets", 0.4, 1.0, stop=140),
+    "films, third part": Sentences("films", start=1000, stop=1500),
+    "products, third part": Sentences("products", start=720, stop=939),
+    "tweets, third part": Sentences("tweets", start=670, stop=837),
+    "films, weak": Sentences("films", 0.4, 1.0, stop=400),
+    "products, weak": Sentences("products", 0.4, 1.0, stop=280),
+    "editorials, weak, second part": Sentences("editorials", 0.4, 1.0, start=300, stop=600),
 }
 
 
