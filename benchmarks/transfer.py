@@ -4,7 +4,7 @@
 
 Ten source/target pairs: for each, 5 labelled target items a class, drawn 8 times; accuracy on target items that no draw
 holds, without the source and with it by every strategy; and the advice, given from the first draw alone. The rule of
-the advice was tuned on these pairs (see the text that this writes), so `transfer_held_out.py` has others. Then the
+the advice was made on these pairs and those of `transfer_development.py`, so `transfer_fresh.py` has others. Then the
 ranking of seven encoders and feature depths by scores that train nothing, against their accuracy at 16 shots.
 Interrupted, it goes on where it stopped. Embeddings are kept in CACHE.
 """
@@ -108,10 +108,9 @@ def text(result: dict) -> str:
         "transfer (`ridge` on the target alone) with their 95 % half widths over draws, which share their test items. "
         "The advice is what `fewshot advise` gives for the first draw's labelled items; it is right when the accuracy "
         "of what it advises lies within the interval of the best strategy's. Made by `" + result["command"] + "`. "
-        "The rule of the advice was tuned on these pairs: it was changed after the first two had been seen, "
-        "after all ten (8 of 10 before), to let `biased_ridge` weigh a source that hurts when pooled, and, after the "
-        "results of transfer_held_out.md, on eight draws of each, to take `pooled` where it likely helps; "
-        "[transfer_held_out.md](transfer_held_out.md) has pairs that it was never tuned on.",
+        "The rule of the advice was made on these pairs, by which an earlier one was changed three times, and on those "
+        "of [transfer_development.md](transfer_development.md). [transfer_fresh.md](transfer_fresh.md) has pairs "
+        "fixed after it, [transfer_held_out.md](transfer_held_out.md) what earlier rules did on pairs new to them.",
         "",
         tally(pairs),
         "",
