@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transfer_domains import PLACES, load_reviews, make_pair
-from transfer_pairs import draw, percent
+from transfer_pairs import accuracies, draw, percent
 
 from fewshot.datasets.table import read_table
 from fewshot.embed_items import embed_items
@@ -35,7 +35,7 @@ from fewshot.provenance import versions
 from fewshot.registry import registry
 from fewshot.strategy import Head, fit
 from fewshot.task import make_task
-from fewshot.transfer.trial import ALONE, Pair, corrected, run_parts, thinned
+from fewshot.transfer.trial import ALONE, Pair, thinned
 
 SHOTS, DRAWS, TESTS, FEWEST_TESTS = (1, 2, 5, 10, 20, 50), 20, 200, 10
 NAMES = ("pooled", "biased_ridge", "coral")
@@ -64,11 +64,11 @@ def measure(source: Features, target: Features) -> dict[str, object]:
     least = int(np.bincount(target.labels).min())
     for shots in (n for n in SHOTS if n + FEWEST_TESTS < least):
         parts = draw(target.labels, shots, TESTS, DRAWS)
-        accuracy = run_parts(pair, NAMES, parts).accuracy
+        accuracy = accuracies(pair, NAMES, parts)
         shown[str(shots)] = {
             name: {
                 "accuracy": asdict(mean_interval(values)),
-                "gain": asdict(corrected(values - accuracy[ALONE], 0.0)),
+                "gain": asdict(mean_interval(values - accuracy[ALONE])),
             }
             for name, values in accuracy.items()
         }

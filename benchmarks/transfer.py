@@ -4,7 +4,7 @@
 
 Ten source/target pairs: for each, 5 labelled target items a class, drawn 8 times; accuracy on target items that no draw
 holds, without the source and with it by every strategy; and the advice, given from the first draw alone. The rule of
-the advice was tuned on these pairs (see the text that this writes), so `transfer_held_out.py` has others. Then the
+the advice was made on these pairs and those of `transfer_development.py`, so `transfer_fresh.py` has others. Then the
 ranking of seven encoders and feature depths by scores that train nothing, against their accuracy at 16 shots.
 Interrupted, it goes on where it stopped. Embeddings are kept in CACHE.
 """
@@ -28,7 +28,7 @@ from transfer_pairs import (
     draw,
     gain_table,
     gap_table,
-    run_case,
+    run_cases,
     tally,
 )
 
@@ -108,10 +108,9 @@ def text(result: dict) -> str:
         "transfer (`ridge` on the target alone) with their 95 % half widths over draws, which share their test items. "
         "The advice is what `fewshot advise` gives for the first draw's labelled items; it is right when the accuracy "
         "of what it advises lies within the interval of the best strategy's. Made by `" + result["command"] + "`. "
-        "The rule of the advice was tuned on these pairs: it was changed after the first two had been seen, "
-        "after all ten (8 of 10 before), to let `biased_ridge` weigh a source that hurts when pooled, and, after the "
-        "results of transfer_held_out.md, on eight draws of each, to take `pooled` where it likely helps; "
-        "[transfer_held_out.md](transfer_held_out.md) has pairs that it was never tuned on.",
+        "The rule of the advice was made on these pairs, by which an earlier one was changed three times, and on those "
+        "of [transfer_development.md](transfer_development.md). [transfer_fresh.md](transfer_fresh.md) has pairs "
+        "fixed after it, [transfer_held_out.md](transfer_held_out.md) what earlier rules did on pairs new to them.",
         "",
         tally(pairs),
         "",
@@ -159,16 +158,15 @@ def main() -> None:
     }
     if file.exists():
         result = json.loads(file.read_text())
-    for case in PAIRS:
-        if case.name not in result["pairs"]:
-            sides = (embeddings.get(name, case.encoder) for name in (case.source, case.target))
-            found = result["pairs"][case.name] = run_case(case, *sides)
-            file.write_text(json.dumps(result, indent=1) + "\n")
-            print(case.name, found["best"], found["advised"], found["right"], flush=True)
+
+    def save() -> None:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+
+    run_cases(PAIRS, result["pairs"], embeddings, save, slow=True)
     for name in RANKED:
         if name not in result["ranking"]:
             result["ranking"][name] = run_ranking(name, embeddings)
-            file.write_text(json.dumps(result, indent=1) + "\n")
+            save()
             print(name, taus(result["ranking"][name]), flush=True)
     given.out.with_suffix(".md").write_text(text(result))
 

@@ -35,6 +35,7 @@ class Domain:
     path: str = ""
     split: str = ""
     classes: int = 0
+    first: int = 0  # the first class that is taken
     named: tuple[str, ...] = ()  # the only classes to take
     part: tuple[int, int] = (0, 1)  # (k, n): every n-th item of a class, from the k-th on
     each: int = EACH
@@ -65,6 +66,23 @@ DOMAINS = {
     "cifar": Domain("cifar_fs", "cifar_fs", classes=40),
     "cifar, 13 things": Domain("cifar_fs", "cifar_fs", named=BOTH),
     "omniglot": Domain("omniglot_background", "omniglot", classes=40),
+    "caltech train, 20 others": Domain("caltech101", "caltech101", "train16_seed1", classes=20, first=2),
+    "caltech test, 20 others": Domain("caltech101", "caltech101", "test", classes=20, first=2),
+    "caltech train, 12 others": Domain("caltech101", "caltech101", "train16_seed1", classes=20, first=42),
+    "cifar, 20 others, one half": Domain("cifar_fs", "cifar_fs", classes=20, first=2, part=(0, 2)),
+    "cifar, 20 others, other half": Domain("cifar_fs", "cifar_fs", classes=20, first=2, part=(1, 2)),
+    "cifar, 10 others, one half": Domain("cifar_fs", "cifar_fs", classes=20, first=52, part=(0, 2)),
+    "clothing, test, half of the classes": Domain(
+        "table", "clothing_small/index.csv", "test", named=("dress", "hat", "pants", "shoes", "t-shirt")
+    ),
+    "caltech train, 20 fresh": Domain("caltech101", "caltech101", "train16_seed1", classes=20, first=3),
+    "caltech test, 20 fresh": Domain("caltech101", "caltech101", "test", classes=20, first=3),
+    "cifar, 20 fresh, one half": Domain("cifar_fs", "cifar_fs", classes=20, first=4, part=(0, 2)),
+    "cifar, 20 fresh, other half": Domain("cifar_fs", "cifar_fs", classes=20, first=4, part=(1, 2)),
+    "letters, one half": Domain("omniglot_background", "omniglot", classes=25, first=7, part=(0, 2)),
+    "letters, other half": Domain("omniglot_background", "omniglot", classes=25, first=7, part=(1, 2)),
+    "digits, first third": Domain("digits", part=(0, 3), each=150),
+    "digits, second third": Domain("digits", part=(1, 3), each=150),
     "caltech, 20 classes": Domain("caltech101", "caltech101", classes=20),
     "cifar, 20 classes": Domain("cifar_fs", "cifar_fs", classes=20),
 }
@@ -76,13 +94,39 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Sentences:
+    """Of one kind, rated from so strong on to less than so strong, a range of each class in a random order."""
+
+    kind: str
+    weakest: float = WEAKEST
+    below: float = 9.0  # ratings end at 4
+    start: int = 0
+    stop: int = TEXTS_EACH
+
+
+REVIEWS = {kind: Sentences(kind) for kind in KINDS} | {
+    "films, second part": Sentences("films", start=500, stop=1000),
+    "products, second part": Sentences("products", start=500, stop=720),
+    "tweets, second part": Sentences("tweets", start=500, stop=670),
+    "editorials, weak": Sentences("editorials", 0.4, 1.0, stop=300),
+    "tweets, weak": Sentences("tweets", 0.4, 1.0, stop=140),
+    "films, third part": Sentences("films", start=1000, stop=1500),
+    "products, third part": Sentences("products", start=720, stop=939),
+    "tweets, third part": Sentences("tweets", start=670, stop=837),
+    "films, weak": Sentences("films", 0.4, 1.0, stop=400),
+    "products, weak": Sentences("products", 0.4, 1.0, stop=280),
+    "editorials, weak, second part": Sentences("editorials", 0.4, 1.0, start=300, stop=600),
+}
+
+
 def load(name: str, data: Path) -> Items:
     """At most so many items a class of one split."""
     domain = DOMAINS[name]
     items = registry().dataset(domain.dataset)().load(data / domain.path if domain.path else None)
     names = domain.named or items.classes
     if domain.classes:
-        names = names[:: max(1, len(names) // domain.classes)][: domain.classes]
+        names = names[domain.first :: max(1, len(names) // domain.classes)][: domain.classes]
     rng, kept = np.random.default_rng(0), []
     splits = items.splits or ("",) * len(items.labels)
     start, step = domain.part
@@ -107,17 +151,17 @@ def review_file(kind: str, folder: Path) -> Path:
     return folder / f"{KINDS[kind]}_GroundTruth.txt"
 
 
-def load_reviews(kind: str, folder: Path) -> Items:
+def load_reviews(name: str, folder: Path) -> Items:
     """Sentences of one kind, each once, good or bad by the sign of people's mean rating; weak ones are left out."""
-    rng, found = np.random.default_rng(0), {}
-    for line in review_file(kind, folder).read_text(encoding="utf-8-sig").splitlines():
+    rng, found, wanted = np.random.default_rng(0), {}, REVIEWS[name]
+    for line in review_file(wanted.kind, folder).read_text(encoding="utf-8-sig").splitlines():
         _, rating, text = line.split("\t")
-        if abs(float(rating)) >= WEAKEST:
+        if wanted.weakest <= abs(float(rating)) < wanted.below:
             found.setdefault(html.unescape(text).strip(), "good" if float(rating) > 0 else "bad")
     texts, kept = list(found), []
     for label in ("bad", "good"):
         here = [text for text in texts if found[text] == label]
-        kept += [(here[i], label) for i in rng.permutation(len(here))[:TEXTS_EACH]]
+        kept += [(here[i], label) for i in rng.permutation(len(here))[wanted.start : wanted.stop]]
     return Items(tuple(Text(text) for text, _ in kept), tuple(label for _, label in kept))
 
 
@@ -138,7 +182,7 @@ class Embeddings:
             return replace(whole, x=unit(whole.x[:, BLOCKS[encoder]]))
         if encoder not in self.encoders:
             self.encoders[encoder] = load_encoder(PLACES.get(encoder, lambda: encoder)(), "cpu")
-        items = load_reviews(name, self.reviews) if self.reviews and name in KINDS else load(name, self.data)
+        items = load_reviews(name, self.reviews) if self.reviews and name in REVIEWS else load(name, self.data)
         return embed_items(name, items, self.encoders[encoder], cache=self.cache)[0]
 
 

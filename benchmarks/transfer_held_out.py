@@ -8,8 +8,9 @@
 
 The pairs, the measure and this protocol were fixed before any of them was run. Once they had been, the rule was changed
 on the ten pairs of `transfer.py` (`choose` may take `pooled`), and ten fresh pairs were fixed before any of those was
-run. The measure is that of `transfer.py`:
-the advice, from the first draw's labelled items, is right when the accuracy of what it advises, over 8 draws, is not
+run. The record is of the rules of their days; the rule of today has `transfer_fresh.py`, and running this anew would
+ask that one. The measure is that of `transfer.py`: the advice, from the first draw's labelled items, is right when the
+accuracy of what it advises, over 8 draws, is not
 below the lower end of the 95 % interval of the best strategy's. Negative transfer occurs when source + target
 (`pooled`, or `multi_task` where the classes differ) is worse than the target alone with a 95 % interval below zero, and
 is flagged when the interval that `fewshot advise` gives for it lies below zero.
@@ -30,15 +31,13 @@ from pathlib import Path
 from transfer_domains import KINDS, Embeddings, review_digests
 from transfer_pairs import (
     DRAWS,
-    REPEATS,
     SHOTS,
     SLOW_DRAWS,
     Case,
     advice_table,
-    asked_again,
     gain_table,
     gap_table,
-    run_case,
+    run_cases,
     tally,
 )
 
@@ -99,16 +98,20 @@ def text(result: dict) -> str:
             f"takes no part in the choice of the best), sources of at most 600 items; {SHOTS} labelled items a class "
             "unless the name of a pair says otherwise; accuracy in %, gains on no transfer (`ridge` on the target "
             "alone) with their 95 % half widths over draws, which share their test items. The advice is that of "
-            f"`fewshot advise` with {REPEATS} splits of the first draw's labelled items. What counts as right and as "
-            "negative transfer stands in the docstring of the script. Made by `" + result["command"] + "`.",
+            "`fewshot advise` of its day, from 20 splits of the first draw's labelled items. What counts as right and "
+            "as negative transfer stands in the docstring of the script. Made by `" + result["command"] + "`.",
             "",
             "All held-out pairs (pictures and texts by `lite`), as first run: " + tally(held_out),
             "",
             "**The rule was changed after these results had been seen**, on eight draws of the ten pairs of "
             "[transfer.md](transfer.md): where `pooled` gains more than one standard error and no less than "
-            "`biased_ridge`, it is advised. By the recorded trials that rule is " + asked_again(held_out) + "; these "
-            "pairs are no longer held out for it. The warning 'it may hurt' was added then, too. Ten fresh pairs were "
-            "fixed after the change and before any of them was run: " + tally(parts["fresh"]),
+            "`biased_ridge`, it is advised. By the recorded trials that rule is right in 22 of 28 pairs, on average "
+            "0.9 points short of the best; these pairs are no longer held out for it. The warning 'it may hurt' was "
+            "added then, too. Ten fresh pairs were fixed after the change and before any of them was run: "
+            + tally(parts["fresh"]),
+            "",
+            "The rule of today was made on none of these pairs; it has fresh ones of its own in "
+            "[transfer_fresh.md](transfer_fresh.md).",
             *section("Ten fresh pairs, by the changed rule", parts["fresh"]),
             *section("Pictures, as first run", parts["pictures"]),
             *section("Sentences, good or bad, from one kind to another (`lite`), as first run", parts["texts"]),
@@ -134,14 +137,13 @@ def main() -> None:
     }
     if file.exists():
         result = json.loads(file.read_text())
+
+    def save() -> None:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+
     for part, cases in PARTS.items():
         done = result["parts"].setdefault(part, {})
-        for case in cases:
-            if case.name not in done:
-                sides = (embeddings.get(name, case.encoder) for name in (case.source, case.target))
-                found = done[case.name] = run_case(case, *sides)
-                file.write_text(json.dumps(result, indent=1) + "\n")
-                print(case.name, found["best"], found["advised"], found["right"], flush=True)
+        run_cases(cases, done, embeddings, save, slow=True)
     given.out.with_suffix(".md").write_text(text(result))
 
 

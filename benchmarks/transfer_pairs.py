@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from transfer_domains import make_pair
+from transfer_domains import Embeddings, make_pair
 
+from fewshot.errors import MissingInput
 from fewshot.features import Features
-from fewshot.metrics.interval import Estimate, mean_interval
-from fewshot.transfer.advice import choose, likely, surely
+from fewshot.metrics.interval import Estimate, Floats, mean_interval
+from fewshot.registry import registry
+from fewshot.strategy import Strategy
+from fewshot.transfer.advice import choose
 from fewshot.transfer.gap import coral_distance, mmd, proxy_a_distance
-from fewshot.transfer.trial import ALONE, OTHER, SAME, Pair, Trial, corrected, run_parts, spanned, thinned, try_out
+from fewshot.transfer.trial import ALONE, OTHER, SAME, Pair, Trial, scores, spanned, thinned, try_out
+from fewshot.transfer.verdict import beyond, leaning, surely, verdict
 
 SHOTS, TESTS, DRAWS, SLOW_DRAWS = 5, 20, 8, 3  # labelled and most test items a class; SLOW_DRAWS: of dann
-REPEATS = 20  # splits that the advice is made from
+ROUNDS = 4  # of held-out items that the advice is made from
 
 
 @dataclass(frozen=True)
@@ -51,21 +56,37 @@ def of_rows(pair: Pair, rows: np.ndarray) -> Pair:
     return replace(pair, target=pair.target[chosen], labels=pair.labels[chosen])
 
 
-def truth(trial: Trial) -> dict[str, dict[str, object]]:
+def accuracies(pair: Pair, names: Sequence[str], parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, Floats]:
+    """Accuracy of every strategy that can be tried, and of the target alone, on the rows to test with of each part."""
+    found: dict[str, Floats] = {}
+    for name in (ALONE, *names):
+        strategy = registry().strategy(name)()
+        try:
+            found[name] = np.array([accuracy(strategy, pair, *map(torch.from_numpy, part)) for part in parts])
+        except MissingInput:
+            continue
+    return found
+
+
+def accuracy(strategy: Strategy, pair: Pair, learn: Tensor, test: Tensor) -> float:
+    return float((scores(strategy, pair, learn, test).argmax(-1) == pair.labels[test]).double().mean())
+
+
+def truth(found: dict[str, Floats]) -> dict[str, dict[str, object]]:
     """Accuracy of each strategy over the draws, and its gain on no transfer, paired; test items are the same ones."""
-    gain = {name: corrected(values - trial.accuracy[ALONE], 0.0) for name, values in trial.accuracy.items()}
-    return {n: {"accuracy": asdict(mean_interval(v)), "gain": asdict(gain[n])} for n, v in trial.accuracy.items()}
+    gain = {name: mean_interval(values - found[ALONE]) for name, values in found.items()}
+    return {n: {"accuracy": asdict(mean_interval(v)), "gain": asdict(gain[n])} for n, v in found.items()}
 
 
-def run_case(case: Case, source: Features, target: Features) -> dict[str, object]:
-    """Measure all, and the advice from the first draw's labelled items, which is what a user has."""
+def run_case(case: Case, source: Features, target: Features, *, slow: bool = True) -> dict[str, object]:
+    """Measure all, and the advice from the first draw's labelled items, which is what a user has; `slow`: dann too."""
     pair = thinned(make_pair(source, target, case.change), 0)
     names = SAME if pair.shared > 1 else OTHER
     parts = draw(pair.labels.numpy(), case.shots, case.tests, DRAWS)
-    full = run_parts(spanned(pair), names, parts)
-    slow = run_parts(spanned(pair), ["dann"], parts[:SLOW_DRAWS])
+    full = accuracies(spanned(pair), names, parts)
+    apart = truth(accuracies(spanned(pair), ["dann"], parts[:SLOW_DRAWS])) if slow else {}
     shown = of_rows(pair, parts[0][0])
-    advised = try_out(shown, names, repeats=REPEATS)
+    trial = try_out(shown, names, rounds=ROUNDS)
     return {
         "encoder": case.encoder,
         "fingerprint": target.fingerprint,
@@ -75,50 +96,35 @@ def run_case(case: Case, source: Features, target: Features) -> dict[str, object
         "source items": len(pair.source),
         "test items": len(parts[0][1]),
         "gap": gaps(pair.source, shown.target),
-        "strategies": truth(full) | {"dann": truth(slow)["dann"]},
-        **judged(full, advised),
-        "left out": full.left_out,
-        "trial": recorded(advised, len(pair.classes) * case.shots),
+        "strategies": truth(full) | {name: row for name, row in apart.items() if name != ALONE},
+        **judged(full, trial),
+        "trial": {
+            name: {"accuracy": float(trial.right(name).mean()), "brier": float(trial.brier(name).mean())}
+            for name in trial.log_p
+        },
     }
 
 
-def recorded(trial: Trial, items: int) -> dict[str, object]:
-    """A trial as JSON: right answers of each strategy on each split, so that another rule can be asked later."""
-    tested = round(items * trial.ratio / (1 + trial.ratio))
-    counts = {name: " ".join(str(round(v * tested)) for v in values) for name, values in trial.accuracy.items()}
-    return {"tested": tested, "learned from": items - tested, "right answers": counts}
-
-
-def of_record(record: dict[str, object]) -> Trial:
-    """The trial that `recorded` made a record of."""
-    counts = {name: np.array(row.split(), np.int64) for name, row in record["right answers"].items()}
-    accuracy = {name: row / record["tested"] for name, row in counts.items()}
-    return Trial(accuracy, record["tested"] / record["learned from"], {})
-
-
-def asked_again(pairs: dict[str, dict]) -> str:
-    """What the present rule would have advised after the recorded trials, which another rule may have judged."""
-    right, short = 0, []
-    for p in pairs.values():
-        chosen, best = (p["strategies"][name]["accuracy"] for name in (choose(of_record(p["trial"])), p["best"]))
-        right += chosen["mean"] >= best["mean"] - best["half_width"]
-        short.append(best["mean"] - chosen["mean"])
-    return f"right in {right} of {len(pairs)} pairs, on average {100 * np.mean(short):.1f} points short of the best"
-
-
-def judged(full: Trial, advised: Trial) -> dict[str, object]:
+def judged(full: dict[str, Floats], trial: Trial) -> dict[str, object]:
     """The advice of a trial against the accuracies on test items."""
-    choice, best = choose(advised), full.best()
-    top = mean_interval(full.accuracy[best])
-    plain = "pooled" if "pooled" in full.accuracy else "multi_task"
-    said, real = advised.gain(plain), corrected(full.accuracy[plain] - full.accuracy[ALONE], 0.0)
+    choice, best = choose(trial), max(full, key=lambda name: float(full[name].mean()))
+    top = mean_interval(full[best])
+    plain = "pooled" if "pooled" in full else "multi_task"
+    said, skill, real = trial.gain(plain), trial.skill(plain), mean_interval(full[plain] - full[ALONE])
     return {
         "advised": choice,
-        "advised gain": asdict(advised.gain(choice)),
+        "advised gain": asdict(trial.gain(choice)),
         "best": best,
-        "short of the best": asdict(corrected(full.accuracy[best] - full.accuracy[choice], 0.0)),
-        "right": bool(full.accuracy[choice].mean() >= top.mean - top.half_width),
-        "source + target": {"strategy": plain, "said": asdict(said), "real": asdict(real)},
+        "short of the best": asdict(mean_interval(full[best] - full[choice])),
+        "right": bool(full[choice].mean() >= top.mean - top.half_width),
+        "source + target": {
+            "strategy": plain,
+            "said": asdict(said),
+            "skill": asdict(skill),
+            "verdict": verdict(said, skill),
+            "leaning": leaning(said, skill),
+            "real": asdict(real),
+        },
     }
 
 
@@ -133,21 +139,27 @@ def gaps(source: Tensor, target: Tensor) -> dict[str, float]:
 
 
 def tally(pairs: dict[str, dict]) -> str:
-    """How often the advice was right, and how often a source that hurts was known to."""
+    """How often the advice was right, and how often a source that hurts was known to.
+
+    Records made before the Brier score was asked have neither verdict nor leaning; theirs are by accuracy alone.
+    """
     sides = [p["source + target"] for p in pairs.values()]
-    hurts = [surely(Estimate(**s["real"])) < 0 for s in sides]
-    flagged = [surely(Estimate(**s["said"])) < 0 for s in sides]
+    real = [surely(Estimate(**s["real"])) for s in sides]
+    told = [s.get("verdict", surely(Estimate(**s["said"]))) for s in sides]
+    warned = [s.get("leaning", beyond(Estimate(**s["said"]), 1.0)) for s in sides]
     costly = sum(surely(Estimate(**p["strategies"][p["advised"]]["gain"])) < 0 for p in pairs.values())
-    warned = [likely(Estimate(**s["said"])) < 0 for s in sides]
-    both, known = (sum(a and b for a, b in zip(hurts, told, strict=True)) for told in (flagged, warned))
     short = 100 * np.mean([p["short of the best"]["mean"] for p in pairs.values()])
-    right, harmful, harmless = sum(p["right"] for p in pairs.values()), sum(hurts), len(pairs) - sum(hurts)
+    right, harmful = sum(p["right"] for p in pairs.values()), sum(r < 0 for r in real)
+    flagged, known = (sum(r < 0 and t < 0 for r, t in zip(real, signs, strict=True)) for signs in (told, warned))
+    false, wrong = (sum(r >= 0 and t < 0 for r, t in zip(real, signs, strict=True)) for signs in (told, warned))
+    worst = sum(r > 0 and t < 0 for r, t in zip(real, warned, strict=True))
     return (
         f"Advice right in {right} of {len(pairs)} pairs, on average {short:.1f} points short of the best; what it "
         f"advised is worse than no transfer for certain in {costly}. Negative transfer (source + target worse than the "
-        f"target alone for certain) in {harmful} pairs: {both} flagged, {harmful - both} missed; {sum(flagged) - both} "
-        f"false alarms in the other {harmless}. With the warning 'it may hurt' (one standard error below 0): {known} "
-        f"of {harmful}, and {sum(warned) - known} of the other {harmless}."
+        f"target alone for certain) in {harmful} pairs: {flagged} flagged, {harmful - flagged} missed; {false} "
+        f"false alarms in the other {len(pairs) - harmful}. With the warning 'it may hurt' (one standard error below "
+        f"0): {known} of {harmful}, and {wrong} of the other {len(pairs) - harmful}, in {worst} of which the source "
+        "helps for certain."
     )
 
 
@@ -188,3 +200,15 @@ def gap_table(pairs: dict[str, dict]) -> list[str]:
         g = p["gap"]
         lines.append(f"| {name} | {g['mmd2']:.4f} | {g['p']:.3f} | {g['coral']:.2e} | {g['a_distance']:.2f} |")
     return lines
+
+
+def run_cases(
+    cases: Sequence[Case], done: dict, embeddings: Embeddings, save: Callable[[], None], *, slow: bool
+) -> None:
+    """Measure the cases that are not done, and save after each."""
+    for case in cases:
+        if case.name not in done:
+            sides = (embeddings.get(name, case.encoder) for name in (case.source, case.target))
+            found = done[case.name] = run_case(case, *sides, slow=slow)
+            save()
+            print(case.name, found["best"], found["advised"], found["right"], flush=True)

@@ -23,8 +23,8 @@ OF_TEXTS = ("lite",)  # the one of these that takes texts
 @click.option("--target", type=given_path, required=True, metavar="DIR|INDEX", help="Labelled examples of your task.")
 @click.option("--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder to compare; repeatable.")
 @click.option("-s", "--strategy", "strategies", multiple=True, metavar="NAME", help="Strategy to try; repeatable.")
-@click.option("--repeats", default=20, show_default=True, type=click.IntRange(2), help="Splits of the target.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Seed of the splits.")
+@click.option("--rounds", default=4, show_default=True, type=click.IntRange(1), help="Times each item is held out.")
+@click.option("--seed", default=0, show_default=True, type=int, help="Seed of what is held out when.")
 @click.option("--other-classes", is_flag=True, help="The source's classes are meant to differ from the target's.")
 @MAP
 @click.option("--json", "json_file", type=given_path, metavar="FILE", help="Write everything measured as JSON.")
@@ -36,7 +36,7 @@ def advise(
     target: Path,
     encoders: tuple[str, ...],
     strategies: tuple[str, ...],
-    repeats: int,
+    rounds: int,
     seed: int,
     other_classes: bool,
     bridge: tuple[Path, Path] | None,
@@ -48,7 +48,7 @@ def advise(
     """Say what to transfer from a source, whether it helps, and how.
 
     Compares encoders for the target without training, measures the gap between the domains, tries strategies with and
-    without the source on repeated splits of the target, and names the command to run.
+    without the source on held-out items of the target, and names the command to run.
     """
     from fewshot.errors import unknown
     from fewshot.registry import registry
@@ -70,7 +70,7 @@ def advise(
     scored: list[Suitability] = [suitability(name, pair) for name, pair in pairs.items()]
     best = ranked(scored)[0][0].encoder
     places = (str(source), str(target), *map(str, bridge or ()))
-    options = {"strategies": strategies, "repeats": repeats, "seed": seed, "texts": texts}
+    options = {"strategies": strategies, "rounds": rounds, "seed": seed, "texts": texts}
     advice = answer(pairs[best], scored, encoder=best, places=places, **options)  # type: ignore[arg-type]
     for line in lines(advice):
         click.echo(line)

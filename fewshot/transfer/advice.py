@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -10,18 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fewshot.database import is_store
-from fewshot.metrics.interval import Estimate, t_quantile
-from fewshot.transfer.trial import ALONE, Pair, Trial, candidates, try_out
+from fewshot.metrics.interval import Estimate
+from fewshot.transfer.trial import ALONE, STACK, Pair, Trial, candidates, try_out
+from fewshot.transfer.verdict import leaning, surely, verdict
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
 
 POOLED = "pooled"  # source and target as one domain
 PLAIN = (POOLED, "multi_task")  # what "with the source" means, for a source of the same classes and of others
 TUNABLE = ("lite", "timm", "clip")  # prefixes of encoders that `fewshot finetune` takes
-SAFE = "biased_ridge"  # chooses how far to trust the source by leaving examples out, down to not at all
+ALIKE = ("none", "helps", "hurts")  # what a sign stands for in JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,8 @@ class Advice:
     gap: Gap
     quadrant: Quadrant
     plain: str  # the strategy that stands for "source and target together"
-    gain: Estimate  # of it over the target alone
+    gain: Estimate  # of its accuracy over the target alone's
+    skill: Estimate  # how much smaller its Brier score is
     accuracy: dict[str, Estimate]  # of every strategy tried, and its gain
     gains: dict[str, Estimate]
     left_out: dict[str, str]
@@ -43,34 +42,38 @@ class Advice:
 
     @property
     def verdict(self) -> str:
-        """`helps`, `hurts` or `no difference`, by whether the interval of the gain excludes zero."""
-        return ("no difference", "helps", "hurts")[surely(self.gain)]
+        """`helps`, `hurts` or `no difference`; see `fewshot.transfer.verdict`."""
+        return ("no difference", "helps", "hurts")[verdict(self.gain, self.skill)]
 
     @property
     def when(self) -> str:
         """The verdict in words."""
         size = f"{100 * abs(self.gain.mean):.1f} +- {100 * self.gain.half_width:.1f} points"
         sign = "+-"[self.gain.mean < 0]
-        leaning = ("", "; it may help", "; it may hurt")[likely(self.gain)]
-        return {
-            "helps": f"the source helps by {size}",
-            "hurts": f"the source hurts by {size}: leave it out, or let a strategy weigh it",
-            "no difference": f"no difference for certain: with the source {sign}{size}{leaning}",
-        }[self.verdict]
+        if self.verdict == "no difference":
+            hint = ("", "; it may help", "; it may hurt")[leaning(self.gain, self.skill)]
+            return f"no difference for certain: with the source {sign}{size}{hint}"
+        plain = surely(self.gain) != 0
+        told = f"by {size}" if plain else f"({sign}{size}; probabilities {self._probabilities} for certain)"
+        rest = ": leave it out, or let a strategy weigh it" if self.verdict == "hurts" else ""
+        return f"the source {self.verdict} {told}{rest}"
+
+    @property
+    def _probabilities(self) -> str:
+        return "better" if self.skill.mean > 0 else "worse"
 
     @property
     def how(self) -> str:
         """Why this strategy."""
         if self.strategy == ALONE:
-            return "no strategy with the source is better than the target alone for certain"
+            return "no strategy offered has better probabilities on held-out items than the target alone"
         gain = self.gains[self.strategy]
         size = f"{100 * gain.mean:+.1f} +- {100 * gain.half_width:.1f} points on the target alone"
-        if surely(gain) > 0:
-            first = max(self.accuracy, key=lambda name: self.accuracy[name].mean) == self.strategy
-            return f"{f'best of {len(self.accuracy)} tried' if first else 'better for certain'}: {size}"
-        if self.strategy == POOLED:
-            return f"none is better for certain, but the source likely helps as it is: {size}"
-        return f"none is better for certain, and this one trusts the source only as far as it helps: {size}"
+        if self.strategy == STACK:
+            return f"it weighs the source by how much that helps on held-out items, down to not at all: {size}"
+        if STACK in self.accuracy:
+            return f"the source is good as it is: better probabilities on held-out items than {STACK}; {size}"
+        return f"best probabilities on held-out items of {len(self.accuracy)} tried: {size}"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -82,7 +85,8 @@ class Advice:
                 "strategy": self.plain,
                 "gain": asdict(self.gain),
                 "verdict": self.verdict,
-                "leaning": ("none", "helps", "hurts")[likely(self.gain)],
+                "skill": asdict(self.skill),
+                "leaning": ALIKE[leaning(self.gain, self.skill)],
                 "text": self.when,
                 "quadrant": asdict(self.quadrant),
             },
@@ -105,7 +109,7 @@ def advise(
     encoder: str,
     places: Sequence[str],
     strategies: Sequence[str] = (),
-    repeats: int = 20,
+    rounds: int = 4,
     seed: int = 0,
     texts: bool = False,
 ) -> Advice:
@@ -121,6 +125,8 @@ def advise(
         how the user wrote source and target, and the two indexes of a map if there is one, for the command.
     strategies
         strategies to try; none takes those that suit the classes.
+    rounds
+        how often each labelled item of the target is held out.
     texts
         the items are texts and no pictures, so that features of earlier layers are nothing to advise.
 
@@ -129,11 +135,11 @@ def advise(
     DataError
         when the target has too few items, or either has one class only.
     """
-    trial = try_out(pair, candidates(pair, strategies), repeats=repeats, seed=seed)
+    trial = try_out(pair, candidates(pair, strategies), rounds=rounds, seed=seed)
     gap = measure_gap(pair.source, pair.target, pair.labels, pair.unlabeled)
-    plain = next((name for name in PLAIN if name in trial.accuracy), trial.best())
+    plain = next((name for name in PLAIN if name in trial.log_p), trial.best())
     rule = quadrant(gap, len(pair.labels), len(pair.classes), texts=texts)
-    gains = {name: trial.gain(name) for name in trial.accuracy if name != ALONE}
+    gains = {name: trial.gain(name) for name in trial.log_p if name != ALONE}
     chosen = choose(trial)
     return Advice(
         what=tuple(ranked(scored)),
@@ -142,7 +148,8 @@ def advise(
         quadrant=rule,
         plain=plain,
         gain=trial.gain(plain),
-        accuracy={name: Estimate(float(v.mean()), math.nan, len(v)) for name, v in trial.accuracy.items()},
+        skill=trial.skill(plain),
+        accuracy={name: trial.accuracy(name) for name in trial.log_p},
         gains=gains,
         left_out=trial.left_out,
         strategy=chosen,
@@ -152,42 +159,16 @@ def advise(
 
 
 def choose(trial: Trial) -> str:
-    """The strategy to use: one that is better for certain, or else a safe one.
+    """The strategy to use: `stacking` or `pooled`, whichever has the smaller Brier score on held-out items.
 
-    A trial on few items is noisy, and the best of many looks better than it is. So the strategy of highest accuracy is
-    taken only when the interval of its gain excludes zero. If none is, two remain: pooling, where it gains more than
-    one standard error and no less than `biased_ridge`, which else is taken: it gives the source the weight that leaving
-    examples out gives it, and a source that hurts when pooled may still help at a small weight. The target alone is
-    taken where even that hurts for certain, or where it never gave the source any weight.
+    The best of many on few items looks better than it is, so only these two are offered: one that gives the source no
+    more weight than held-out items warrant, and one that trusts it as it is, which is best where it fits and labelled
+    items are too few to show it. Where the classes differ, or these were not tried, all that were are offered, the
+    target alone among them. It is also taken where even the choice hurts.
     """
-    best = trial.best()
-    if best != ALONE and surely(trial.gain(best)) > 0:
-        return best
-    if SAFE not in trial.accuracy:
-        return ALONE
-    weighed, pooled = trial.accuracy[SAFE], trial.accuracy.get(POOLED)
-    if pooled is not None and likely(trial.gain(POOLED)) > 0 and pooled.mean() >= weighed.mean():
-        return POOLED
-    unused = np.array_equal(weighed, trial.accuracy[ALONE])
-    return ALONE if unused or surely(trial.gain(SAFE)) < 0 else SAFE
-
-
-def surely(gain: Estimate) -> int:
-    """1 for a gain whose interval lies above zero, -1 for one below, 0 otherwise."""
-    if math.isnan(gain.half_width) or abs(gain.mean) <= gain.half_width:
-        return 0
-    return 1 if gain.mean > 0 else -1
-
-
-def likely(gain: Estimate) -> int:
-    """1 for a gain of more than one standard error, -1 for a loss of more than one, 0 otherwise.
-
-    Few labelled items seldom show a moderate harm for certain. This warns of it; where there is no difference, it does
-    so one time in six.
-    """
-    if math.isnan(gain.half_width) or abs(gain.mean) * t_quantile(0.975, gain.n - 1) <= gain.half_width:
-        return 0
-    return 1 if gain.mean > 0 else -1
+    offered = [name for name in (STACK, POOLED) if name in trial.log_p] if STACK in trial.log_p else list(trial.log_p)
+    best = trial.best(offered)
+    return ALONE if verdict(trial.gain(best), trial.skill(best)) < 0 else best
 
 
 def command(strategy: str, encoder: str, source: str, target: str, *bridge: str) -> str:

@@ -1,29 +1,31 @@
-"""Does the source help? Strategies with and without it, paired over repeated splits of the labelled target."""
+"""Does the source help? Strategies with and without it, on every labelled target item, held out in turn."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot.errors import DataError, MissingInput
-from fewshot.metrics.interval import Estimate, t_quantile
+from fewshot.metrics.interval import Estimate, mean_interval
 from fewshot.registry import registry
 from fewshot.strategy import Strategy, fit
-from fewshot.task import make_task
+from fewshot.task import make_task, one_hot
 from fewshot.transfer.spectrum import spectrum
 
 ALONE = "ridge"  # what the target is learned with when the source is left out, and what pooling learns with
-SAME = ("pooled", "biased_ridge", "coral", "subspace", "tca", "jda", "kmm", "tradaboost", "multi_task", "bayes")
+STACK = "stacking"  # weighs other strategies by their held-out scores, which the trial has
+SAME = (
+    "pooled", "stacking", "biased_ridge", "coral", "subspace", "tca", "jda", "kmm", "tradaboost", "multi_task", "bayes",
+)  # fmt: skip
 OTHER = ("multi_task", "bayes")  # for a source whose classes are not the target's; `dann` takes long: name it
-HELD_OUT = 4  # one in so many items of a class, and at least one, is held out
+FOLDS = 5  # parts of the items of a class, at most, each held out in turn
+LEAST = -30.0  # log-probabilities below are taken as this
 MOST = 600  # source items a trial learns from; more are sampled, evenly over classes
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,50 +47,66 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Accuracy of each strategy on the held-out items of each split; `ridge` is without the source."""
+    """What classifiers that were not fitted to an item say of it, for all items; `ridge` is without the source."""
 
-    accuracy: dict[str, NDArray[np.float64]]  # [J] in [0, 1]
-    ratio: float  # held-out items over items learned from, which the interval needs
+    log_p: dict[str, Tensor]  # [R, n, C] log-probabilities by each strategy, in each round
+    labels: Tensor  # [n]
     left_out: dict[str, str]  # strategies that could not be tried, and why
 
-    def gain(self, name: str, over: str = ALONE) -> Estimate:
-        """Difference of two strategies' accuracies with its 95 % half width."""
-        return corrected(self.accuracy[name] - self.accuracy[over], self.ratio)
+    def right(self, name: str) -> Tensor:
+        """In what share of the rounds each item was classified rightly.  -> [n] in [0, 1]"""
+        return (self.log_p[name].argmax(-1) == self.labels).double().mean(0)
 
-    def best(self) -> str:
-        """The strategy of highest mean accuracy; on equal ones the earlier, and so the simpler."""
-        return max(self.accuracy, key=lambda name: float(self.accuracy[name].mean()))
+    def brier(self, name: str) -> Tensor:
+        """Squared distance of the probabilities from the truth, mean over rounds (Brier 1950).  -> [n] in [0, 2]"""
+        truth = one_hot(self.labels, self.log_p[name].shape[-1], torch.float64)  # [n, C]
+        return (self.log_p[name].exp() - truth).square().sum(-1).mean(0)
+
+    def accuracy(self, name: str) -> Estimate:
+        """Mean of `right` with the 95 % half width over items."""
+        return mean_interval(self.right(name).numpy())
+
+    def gain(self, name: str) -> Estimate:
+        """Accuracy of a strategy less that of the target alone, with the 95 % half width over items.
+
+        All rounds score the same items, so the items and not the rounds are what the interval counts.
+        """
+        return mean_interval((self.right(name) - self.right(ALONE)).numpy())
+
+    def skill(self, name: str) -> Estimate:
+        """Brier score of the target alone less that of a strategy, so that above 0 is better, with its half width.
+
+        It sees a smaller difference than accuracy does, which only changes when an answer does.
+        """
+        return mean_interval((self.brier(ALONE) - self.brier(name)).numpy())
+
+    def best(self, names: Sequence[str] = ()) -> str:
+        """The strategy of least mean Brier score, of those named or of all; on equal ones the earlier."""
+        return min(names or self.log_p, key=lambda name: float(self.brier(name).mean()))
 
 
-def corrected(differences: NDArray[np.float64], ratio: float) -> Estimate:
-    """Mean of differences over splits that share their items, with a t interval of the corrected variance.
+class Stack(Protocol):
+    """A strategy that blends the log-probabilities of its members."""
 
-    Nadeau, Bengio 2003, Machine Learning 52: the variance of the mean is s^2 (1 / J + n_test / n_train), since splits
-    overlap and so are not independent.
+    members: tuple[str, ...]
+
+    def weigh(self, log_p: Tensor, labels: Tensor) -> Tensor:
+        """Weights from log-probabilities of items that members were not fitted to.  [n, C, M], [n] -> [M]"""
+        ...
+
+
+def deal(labels: Tensor, rounds: int, seed: int) -> Tensor:
+    """Number the fold that holds each item out, in every round: the items of a class dealt evenly.  [n] -> [R, n]
+
+    There are `FOLDS` folds, or as many as the smallest class has items, if fewer.
     """
-    count = len(differences)
-    if count < 2:
-        return Estimate(float(differences.mean()), math.nan, count)
-    error = math.sqrt(float(differences.var(ddof=1)) * (1 / count + ratio))
-    return Estimate(float(differences.mean()), t_quantile(0.975, count - 1) * error, count)
-
-
-def splits(labels: Ints, repeats: int, seed: int) -> list[tuple[Ints, Ints]]:
-    """Rows to learn from and rows held out, of every class, `repeats` times.
-
-    Raises
-    ------
-    DataError
-        when a class has fewer than two items.
-    """
-    rng = np.random.default_rng(seed)
-    groups = [np.flatnonzero(labels == c) for c in np.unique(labels)]
-    found = []
-    for _ in range(repeats):
-        held = [rng.permutation(g)[: max(1, len(g) // HELD_OUT)] for g in groups]
-        test = np.sort(np.concatenate(held))
-        found.append((np.setdiff1d(np.arange(len(labels)), test), test))
-    return found
+    rng, folds = np.random.default_rng(seed), torch.zeros(rounds, len(labels), dtype=torch.int64)
+    count = min(FOLDS, int(torch.bincount(labels).min()))
+    for fold in folds:
+        for c in labels.unique():
+            rows = torch.from_numpy(rng.permutation(np.flatnonzero(labels.numpy() == int(c))))
+            fold[rows] = (torch.arange(len(rows)) + int(rng.integers(count))) % count
+    return folds
 
 
 def check_size(pair: Pair) -> None:
@@ -122,10 +140,11 @@ def candidates(pair: Pair, names: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(names) or tuple(n for n in (SAME if pair.shared > 1 else OTHER) if n in known)
 
 
-def try_out(pair: Pair, names: Sequence[str], *, repeats: int = 10, seed: int = 0) -> Trial:
-    """Fit every strategy on the same splits of the target, and the target alone.
+def try_out(pair: Pair, names: Sequence[str], *, rounds: int = 4, seed: int = 0) -> Trial:
+    """Hold every item of the target out once a round, and score it by all strategies fitted to the others.
 
-    All is done in the span of the items, which loses nothing and saves time where items are fewer than dims.
+    All is done in the span of the items, which loses nothing and saves time where items are fewer than dims. The
+    members of `stacking` are tried with it; its own score of an item blends theirs, by weights from other folds' items.
 
     Raises
     ------
@@ -134,35 +153,57 @@ def try_out(pair: Pair, names: Sequence[str], *, repeats: int = 10, seed: int = 
     """
     check_size(pair)
     pair = spanned(thinned(pair, seed))
-    return run_parts(pair, names, splits(pair.labels.numpy(), repeats, seed))
-
-
-def run_parts(pair: Pair, names: Sequence[str], parts: Sequence[tuple[Ints, Ints]]) -> Trial:
-    """Accuracy of every strategy, and of the target alone, on the given rows to learn from and to test with."""
-    accuracy: dict[str, NDArray[np.float64]] = {}
+    folds = deal(pair.labels, rounds, seed)
+    stack = cast(Stack, registry().strategy(STACK)()) if STACK in names else None
+    log_p: dict[str, Tensor] = {}
     left_out: dict[str, str] = {}
-    for name in (ALONE, *names):
-        strategy = registry().strategy(name)()
+    for name in dict.fromkeys([ALONE, *names, *(stack.members if stack else ())]):
         try:
-            accuracy[name] = np.array([held_out_accuracy(strategy, pair, *part) for part in parts])
+            if name != STACK:
+                log_p[name] = held_out(registry().strategy(name)(), pair, folds)
         except MissingInput as error:
             left_out[name] = str(error)
-    return Trial(accuracy, len(parts[0][1]) / len(parts[0][0]), left_out)
+    if stack:
+        if lacking := [name for name in stack.members if name in left_out]:
+            left_out[STACK] = left_out[lacking[0]]
+        else:
+            log_p[STACK] = stacked(stack, torch.stack([log_p[name] for name in stack.members], -1), pair.labels, folds)
+    return Trial(log_p, pair.labels, left_out)
 
 
-def held_out_accuracy(strategy: Strategy, pair: Pair, learn: Ints, test: Ints) -> float:
-    """Accuracy on some rows of the target after learning from others, with the source if the strategy takes one."""
-    rows = torch.from_numpy(learn)
+def held_out(strategy: Strategy, pair: Pair, folds: Tensor) -> Tensor:
+    """Log-probabilities of every item by the strategy fitted to the other folds.  folds [R, n] -> [R, n, C]"""
+    log_p = torch.zeros(*folds.shape, len(pair.classes), dtype=torch.float64)
+    for r, fold in enumerate(folds):
+        for k in fold.unique():
+            log_p[r, fold == k] = scores(strategy, pair, fold != k, fold == k)
+    return log_p
+
+
+def stacked(stack: Stack, log_p: Tensor, labels: Tensor, folds: Tensor) -> Tensor:
+    """Blend the members' held-out scores of each fold by weights from the others.  [R, n, C, M] -> [R, n, C]"""
+    blended = torch.zeros(log_p.shape[:-1], dtype=torch.float64)
+    for r, fold in enumerate(folds):
+        for k in fold.unique():
+            weights = stack.weigh(log_p[r, fold != k], labels[fold != k])  # [M]
+            blended[r, fold == k] = (log_p[r, fold == k] @ weights).log_softmax(-1)
+    return blended
+
+
+def scores(strategy: Strategy, pair: Pair, learn: Tensor, test: Tensor) -> Tensor:
+    """Log-probabilities of some rows of the target, learned from others, with the source if the strategy takes one.
+
+    -> [test rows, C]
+    """
     wanted = "source" in strategy.needs | strategy.uses
     task = make_task(
-        pair.target[rows],
-        pair.labels[rows],
+        pair.target[learn],
+        pair.labels[learn],
         source=pair.source if wanted else None,
         source_labels=pair.source_labels if wanted else None,
         classes=len(pair.classes),
     )
-    held = torch.from_numpy(test)
-    return float((fit(strategy, task).logits(pair.target[held]).argmax(-1) == pair.labels[held]).double().mean())
+    return fit(strategy, task).logits(pair.target[test]).double().log_softmax(-1).clamp_min(LEAST)
 
 
 def thinned(pair: Pair, seed: int) -> Pair:

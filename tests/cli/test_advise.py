@@ -43,7 +43,7 @@ def index(folder: Path, out: Path, encoder: str = "toy") -> Path:
 def test_folders_to_json_and_page(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     source, target = make(tmp_path / "studio", 6), make(tmp_path / "shelf", 4, dark=0.7, seed=1)
-    words = ["--source", source, "--target", target, "--encoder", "toy", "--repeats", 3]
+    words = ["--source", source, "--target", target, "--encoder", "toy", "--rounds", 1]
     words += ["-s", "pooled", "-s", "coral", "--json", tmp_path / "a.json", "--html", tmp_path / "a.html"]
     code, out, _ = run(*words)
     assert code == 0
@@ -63,7 +63,7 @@ def test_folders_to_json_and_page(tmp_path: Path) -> None:
 def test_indexes_bring_their_encoder_and_their_command_runs(tmp_path: Path) -> None:
     source, target = make(tmp_path / "s", 4), make(tmp_path / "t", 4, dark=0.7, seed=1)
     ours, theirs = index(source, tmp_path / "s.index"), index(target, tmp_path / "t.index")
-    code, out, _ = run("--source", ours, "--target", theirs, "--repeats", 2, "-s", "pooled", "-s", "biased_ridge")
+    code, out, _ = run("--source", ours, "--target", theirs, "--rounds", 1, "-s", "pooled", "-s", "biased_ridge")
     assert code == 0
     words = out.splitlines()[-1].removeprefix("run: fewshot ").split()
     words[-1] = str(tmp_path / "m.fewshot")
@@ -75,7 +75,7 @@ def test_items_of_the_target_without_a_label_count_for_the_gap_alone(tmp_path: P
     source, target = make(tmp_path / "s", 6), make(tmp_path / "t", 4, seed=1)
     ours, theirs = index(source, tmp_path / "s.index"), index(target, tmp_path / "t.index")
     dark = make(tmp_path / "dark", 12, dark=0.3, seed=2)
-    words = ["--source", ours, "--repeats", 2, "-s", "pooled", "--json"]
+    words = ["--source", ours, "--rounds", 1, "-s", "pooled", "--json"]
     assert run(*words, tmp_path / "a.json", "--target", theirs)[0] == 0
     for i, file in enumerate(sorted(dark.rglob("*.png"))):  # beside the class folders, so they have no label
         file.rename(target / f"{i}.png")
@@ -94,7 +94,7 @@ def test_a_map_joins_two_encoders(tmp_path: Path) -> None:
     other_source, other_bridge = index(source, tmp_path / "s2.index"), index(shared, tmp_path / "b2.index")
     for store in (other_source, other_bridge):
         rewrite(store)
-    words = ["--source", other_source, "--target", theirs, "--repeats", 2, "-s", "pooled"]
+    words = ["--source", other_source, "--target", theirs, "--rounds", 1, "-s", "pooled"]
     code, _, error = run(*words)
     assert (code, error.count("\n")) == (2, 1)
     assert "index both with one encoder, or pass --map" in error
@@ -143,7 +143,7 @@ def rewrite(folder: Path) -> None:
 def test_a_large_target_gets_a_command_that_fine_tunes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fewshot.transfer.when.LARGE", 4)
     source, target = make(tmp_path / "s", 4), make(tmp_path / "t", 4, dark=0.7, seed=1)
-    words = ["--source", source, "--target", target, "--repeats", 2, "-s", "pooled"]
+    words = ["--source", source, "--target", target, "--rounds", 1, "-s", "pooled"]
     lines = run(*words, "--encoder", "lite:stage7", "--html", tmp_path / "a.html")[1].splitlines()
     asked = next(line for line in lines if line.startswith("to fine-tune: ")).removeprefix("to fine-tune: fewshot ")
     assert f"finetune --data {target} --encoder lite " in asked
@@ -171,10 +171,10 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         ((source, lone), "has 1 labelled items; advice needs at least 2 of each class"),
         ((tmp_path / "nowhere", target), "nowhere is not there"),
     ):
-        code, _, error = run("--source", case[0], "--target", case[1], "--encoder", "toy", "--repeats", 2)
+        code, _, error = run("--source", case[0], "--target", case[1], "--encoder", "toy", "--rounds", 1)
         assert (code, error.count("\n")) == (2, 1), error  # said before anything is embedded
         assert wanted in error
-    code, out, _ = run("--source", strange, "--target", target, "--encoder", "toy", "--repeats", 2, "--other-classes")
+    code, out, _ = run("--source", strange, "--target", target, "--encoder", "toy", "--rounds", 1, "--other-classes")
     assert code == 0
     assert "multi_task" in out
     code, _, error = run("--source", source, "--target", target, "--encoder", "toy", "--map", source, target)
@@ -200,7 +200,7 @@ def test_texts_are_compared_by_encoders_that_take_them(tmp_path: Path) -> None:
     for name, ending in (("far", " (the film)"), ("near", "")):
         lines = [f"{text}{ending},{label}" for label, texts in rows.items() for text in texts]
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
-    words = ["--source", tmp_path / "far.csv", "--target", tmp_path / "near.csv", "--repeats", 2]
+    words = ["--source", tmp_path / "far.csv", "--target", tmp_path / "near.csv", "--rounds", 1]
     code, out, error = run(*words, "-s", "pooled")
     assert code == 0, error
     assert out.startswith("what: use lite\n")

@@ -1,5 +1,6 @@
-"""Trials: honest splits, a corrected interval, and the right answer where the truth is known."""
+"""Trials: every item held out honestly, and the right answer where the truth is known."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ from fewshot.arrays import unit
 from fewshot.errors import DataError
 from fewshot.metrics.interval import Estimate
 from fewshot.registry import registry
-from fewshot.transfer.advice import Advice, advise, choose, likely, surely
-from fewshot.transfer.trial import Pair, Trial, candidates, corrected, spanned, splits, thinned, try_out
+from fewshot.transfer.advice import Advice, advise, choose
+from fewshot.transfer.trial import LEAST, Pair, Trial, candidates, deal, spanned, thinned, try_out
+from fewshot.transfer.verdict import leaning, surely, verdict
 from fewshot.transfer.what import Suitability, mean_ranks, suitability
 from fewshot.transfer.when import Gap, class_gap, quadrant
 
@@ -39,21 +41,16 @@ def pair(kind: str, seed: int = 0, each: int = 8) -> Pair:
     return Pair(source, own, x, labels, NAMES)
 
 
-def test_splits_hold_out_a_quarter_of_each_class_and_never_both() -> None:
-    labels = np.repeat([0, 1, 2], [8, 2, 5])
-    found = splits(labels, 30, 0)
-    for learn, test in found:
-        assert set(learn) | set(test) == set(range(15))
-        assert not set(learn) & set(test)
-        assert np.bincount(labels[test]).tolist() == [2, 1, 1]
-    assert len({tuple(test) for _, test in found}) > 20
-
-
-def test_interval_of_nadeau_and_bengio() -> None:
-    d = np.array([0.1, 0.3, -0.1, 0.2])
-    got = corrected(d, 0.25)
-    assert got.mean == pytest.approx(0.125)
-    assert got.half_width == pytest.approx(t.ppf(0.975, 3) * np.sqrt(d.var(ddof=1) * (1 / 4 + 0.25)))
+def test_every_item_is_held_out_once_a_round_and_classes_are_dealt_evenly() -> None:
+    labels = torch.tensor([0, 1, 2]).repeat_interleave(torch.tensor([8, 3, 5]))
+    folds = deal(labels, 20, 0)
+    assert folds.shape == (20, 16)
+    for fold in folds:
+        counts = torch.stack([torch.bincount(fold[labels == c], minlength=3) for c in range(3)])
+        assert sorted(fold.unique().tolist()) == [0, 1, 2]  # as many as the smallest class has items
+        assert (counts.amax(1) - counts.amin(1)).max() <= 1
+    assert len({tuple(fold.tolist()) for fold in folds}) == 20
+    assert deal(torch.arange(2).repeat_interleave(9), 1, 0).max() == 4
 
 
 @pytest.mark.parametrize(("kind", "verdict"), [("same", "helps"), ("wrong labels", "hurts")])
@@ -63,68 +60,131 @@ def test_verdict_where_the_truth_is_known(kind: str, verdict: str) -> None:
     assert found.plain == "pooled"
     if verdict == "hurts":
         assert "leave it out" in found.when
-        assert "--source" not in found.command
+        assert found.strategy in ("ridge", "biased_ridge")
     else:
         assert "--source from --out" in found.command
 
 
 def answer(case: Pair) -> Advice:
     scored = [suitability("toy", case)]
-    return advise(case, scored, encoder="toy", places=("from", "to"), repeats=10,
+    return advise(case, scored, encoder="toy", places=("from", "to"), rounds=2,
                   strategies=("pooled", "biased_ridge"))  # fmt: skip
 
 
-def test_accuracy_is_that_of_the_strategy_on_the_same_rows() -> None:
+def test_held_out_scores_are_those_of_the_strategy_fitted_to_the_other_items() -> None:
     case = pair("same")
-    found = try_out(case, ["pooled"], repeats=2)
-    for place, (learn, test) in enumerate(splits(case.labels.numpy(), 2, 0)):
-        x, labels = case.target[torch.from_numpy(learn)], case.labels[torch.from_numpy(learn)]
-        task = make_task(torch.cat([case.source, x]), torch.cat([case.source_labels, labels]))
-        head = fit(registry().strategy("ridge")(), task)
-        right = head.logits(case.target[torch.from_numpy(test)]).argmax(-1) == case.labels[torch.from_numpy(test)]
-        assert found.accuracy["pooled"][place] == pytest.approx(float(right.double().mean()))
+    found = try_out(case, ["pooled"], rounds=2, seed=3)
+    for r, fold in enumerate(deal(case.labels, 2, 3)):
+        for i in (0, 5, 31):
+            rest = fold != fold[i]
+            task = make_task(torch.cat([case.source, case.target[rest]]),
+                             torch.cat([case.source_labels, case.labels[rest]]))  # fmt: skip
+            wanted = fit(registry().strategy("ridge")(), task).logits(case.target[i : i + 1]).log_softmax(-1)[0]
+            torch.testing.assert_close(found.log_p["pooled"][r, i].float(), wanted, atol=1e-3, rtol=1e-3)
+
+
+def test_stacking_is_scored_by_weights_that_other_folds_chose() -> None:
+    case = pair("same")
+    found = try_out(case, ["stacking"], rounds=1, seed=3)
+    stack = registry().strategy("stacking")()
+    assert set(found.log_p) == {"ridge", "stacking", *stack.members}
+    fold = deal(case.labels, 1, 3)[0]
+    each = torch.stack([found.log_p[name][0] for name in stack.members], -1)  # [n, C, M]
+    for k in fold.unique():
+        weights = stack.weigh(each[fold != k], case.labels[fold != k])
+        wanted = (each[fold == k] @ weights).log_softmax(-1)
+        torch.testing.assert_close(found.log_p["stacking"][0, fold == k], wanted)
+    foreign = try_out(pair("other classes"), ["stacking"], rounds=1)
+    assert set(foreign.log_p) == {"ridge", "multi_task"}
+    assert "0 of them the task's" in foreign.left_out["stacking"]
+
+
+def test_accuracy_and_brier_score_count_items() -> None:
+    p = torch.tensor([[[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]], [[0.8, 0.2], [0.6, 0.4], [0.2, 0.8]]], dtype=torch.float64)
+    even = torch.full_like(p, 0.5)
+    even[..., 0] += 1e-9
+    found = Trial({"ridge": even.log(), "x": p.log()}, torch.tensor([0, 1, 1]), {})
+    assert found.right("x").tolist() == [1.0, 0.5, 0.5]
+    wanted = [(0.02 + 0.08) / 2, (0.18 + 0.72) / 2, (0.72 + 0.08) / 2]
+    torch.testing.assert_close(found.brier("x"), torch.tensor(wanted, dtype=torch.float64))
+    gain, skill = found.gain("x"), found.skill("x")
+    differences = np.array([0.0, 0.5, 0.5])
+    assert (gain.mean, gain.n) == (pytest.approx(differences.mean()), 3)
+    assert gain.half_width == pytest.approx(t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3))
+    assert skill.mean == pytest.approx(0.5 - np.mean(wanted))
+    assert found.best() == "x"
+    assert found.best(["ridge"]) == "ridge"
+    assert LEAST < -20
 
 
 def test_foreign_classes_are_tried_with_strategies_for_them() -> None:
     assert candidates(pair("other classes")) == ("multi_task", "bayes")
     assert "coral" in candidates(pair("same"))
-    found = try_out(pair("other classes"), ["coral", "multi_task"], repeats=2)
-    assert set(found.accuracy) == {"ridge", "multi_task"}
+    found = try_out(pair("other classes"), ["coral", "multi_task"], rounds=1)
+    assert set(found.log_p) == {"ridge", "multi_task"}
     assert "0 of them the task's" in found.left_out["coral"]
 
 
-def test_choice_wants_certainty_or_safety() -> None:
-    rng = np.random.default_rng(0)
-    base = 0.6 + 0.02 * rng.normal(size=20)
-
-    def trial(**gains: float) -> Trial:
-        noisy = {n: base + g + 0.1 * rng.normal(size=20) * (n != "steady") for n, g in gains.items()}
-        return Trial({"ridge": base, **noisy}, 0.3, {})
-
-    assert choose(trial(steady=0.05, pooled=0.0)) == "steady"
-    assert choose(trial(pooled=0.01, tca=0.02, biased_ridge=0.0)) == "biased_ridge"
-    assert choose(trial(pooled=-0.3, tca=0.02, biased_ridge=-0.3)) == "ridge"
-    assert choose(trial(pooled=-0.3, biased_ridge=0.0)) == "biased_ridge"  # pooling hurts, weighing does not
-    likely_so = trial(biased_ridge=0.0)
-    likely_so.accuracy["pooled"] = base + 0.1 * (1 + (-1.0) ** np.arange(20))  # gains 0.1 with a half width of 0.127
-    assert (surely(likely_so.gain("pooled")), likely(likely_so.gain("pooled"))) == (0, 1)
-    assert choose(likely_so) == "pooled"
-    likely_so.accuracy["biased_ridge"] = likely_so.accuracy["pooled"] + 0.001
-    assert choose(likely_so) == "biased_ridge"
-    assert choose(trial(multi_task=0.01)) == "ridge"
-    unweighted = trial(pooled=-0.3)
-    unweighted.accuracy["biased_ridge"] = unweighted.accuracy["ridge"]  # no split gave the source any weight
-    assert choose(unweighted) == "ridge"
+def trial(**sure: float) -> Trial:
+    """Everything is right with the probability given; `ridge` with one half, unless given."""
+    labels = torch.arange(2).repeat(20)
+    log_p = {}
+    for name, p in {"ridge": 0.55, **sure}.items():
+        # a few items differ, so that differences have a spread
+        each = p + 0.02 * torch.sin(torch.arange(40.0, dtype=torch.float64) + len(name))
+        right = torch.stack([each, 1 - each], -1)  # [n, 2]
+        log_p[name] = torch.where(labels[:, None] == 1, right.flip(-1), right).log()[None]
+    return Trial(log_p, labels, {})
 
 
-@pytest.mark.parametrize(("mean", "found"), [(0.05, 1), (0.03, 0), (0.0, 0), (-0.03, 0), (-0.05, -1)])
-def test_a_leaning_is_more_than_one_standard_error(mean: float, found: int) -> None:
-    gain = Estimate(mean, 0.04 * float(t.ppf(0.975, 19)), 20)  # a standard error of 0.04
-    assert likely(gain) == found
-    assert surely(gain) == 0
-    told = replace(answer(pair("same")), gain=gain).when
-    assert told.startswith(f"no difference for certain: with the source {100 * mean:+.1f} +- 8.4 points")
-    assert told.partition("points")[2] == {1: "; it may help", 0: "", -1: "; it may hurt"}[found]
+def test_choice_is_between_stacking_and_pooled_where_these_were_tried() -> None:
+    assert choose(trial(pooled=0.7, stacking=0.6, tca=0.9)) == "pooled"
+    assert choose(trial(pooled=0.5, stacking=0.6, tca=0.9)) == "stacking"
+    assert choose(trial(pooled=0.3, stacking=0.3, tca=0.9)) == "ridge"  # both hurt for certain
+    assert choose(trial(pooled=0.7, tca=0.9)) == "tca"  # stacking was not asked for
+    assert choose(trial(pooled=0.5, tca=0.4)) == "ridge"
+    assert choose(trial(multi_task=0.6, bayes=0.5)) == "multi_task"
+
+
+GAIN = Estimate(0.03, 0.05, 40)
+
+
+@pytest.mark.parametrize(
+    ("gain", "errors", "sign", "hint"),
+    [
+        (Estimate(0.06, 0.05, 40), 0.0, 1, 1),  # the interval excludes zero: the Brier score is not asked
+        (Estimate(-0.06, 0.05, 40), 0.0, -1, -1),
+        (GAIN, 1.7, 1, 1),  # one-sided 95 % of t with 39 degrees of freedom is 1.685 standard errors
+        (GAIN, 1.6, 0, 1),
+        (GAIN, 0.9, 0, 0),
+        (GAIN, -3.0, 0, 0),  # the two disagree
+        (Estimate(-0.03, 0.05, 40), -1.7, -1, -1),
+        (Estimate(-0.03, 0.05, 40), -1.1, 0, -1),
+        (Estimate(0.0, 0.05, 40), -3.0, 0, 0),
+    ],
+)
+def test_verdict_is_of_accuracy_or_of_its_sign_and_the_brier_score(
+    gain: Estimate, errors: float, sign: int, hint: int
+) -> None:
+    skill = Estimate(0.02 * errors, 0.02 * float(t.ppf(0.975, 39)), 40)  # a standard error of 0.02
+    assert (verdict(gain, skill), leaning(gain, skill)) == (sign, hint)
+    told = replace(answer(pair("same")), gain=gain, skill=skill)
+    size = f"{100 * gain.mean:+.1f} +- 5.0 points"
+    if surely(gain):
+        assert told.when.startswith(f"the source {told.verdict} by 6.0 +- 5.0 points")
+    elif sign:
+        word = {1: "better", -1: "worse"}[sign]
+        assert told.when.startswith(f"the source {told.verdict} ({size}; probabilities {word} for certain)")
+    else:
+        assert told.when.startswith(f"no difference for certain: with the source {size}")
+        assert told.when.partition("points")[2] == {1: "; it may help", 0: "", -1: "; it may hurt"}[hint]
+    assert ("leave it out" in told.when) == (sign < 0)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_few_items_give_no_verdict(n: int) -> None:
+    one = Estimate(0.5, math.nan if n == 1 else 6.0, n)
+    assert verdict(one, one) == leaning(one, one) * (n == 1) == 0
 
 
 def test_thinning_is_even_and_spanning_keeps_inner_products() -> None:
@@ -142,9 +202,9 @@ def test_too_small_a_target_and_a_source_of_one_class_are_refused() -> None:
     case = pair("same")
     lone = Pair(case.source, case.source_labels, case.target[:25], case.labels[:25], NAMES)
     with pytest.raises(DataError, match="class 'd' of the target has 1 labelled items; advice needs at least 2"):
-        try_out(lone, [], repeats=2)
+        try_out(lone, [], rounds=1)
     with pytest.raises(DataError, match="source has one class only"):
-        try_out(Pair(case.source, case.source_labels * 0, case.target, case.labels, NAMES), [], repeats=2)
+        try_out(Pair(case.source, case.source_labels * 0, case.target, case.labels, NAMES), [], rounds=1)
 
 
 def test_ranks_are_means_over_three_scores() -> None:
