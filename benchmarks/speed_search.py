@@ -3,6 +3,7 @@
 python benchmarks/speed_search.py embed --cache DIR --photographs DATA
 python benchmarks/speed_search.py prepare --cache DIR --rows 100000 --recall 0.999
 python benchmarks/speed_search.py measure --cache DIR --rows 100000 --recall 0.999 --json results/speed_search_100k.json
+python benchmarks/speed_search.py profile --cache DIR --rows 100000 --json results/speed_search_profile.json
 
 Real data: `lite`'s embeddings of the photographs of five data sets, on their 512 principal directions. 1,000 of them
 become queries and are in the index in no form. Where more rows are wanted than there are, further ones lie between a
@@ -12,7 +13,8 @@ Clusters: 1,000 centres, and around each a normal cloud as wide as the distance 
 
 Rounds alternate between the two sides; the ratio of a round compares neighbours in time; the median is reported.
 A flat scan leaves nothing of ours in the processor's cache: `single` is one query just after it, `single, of 20 in a
-row` the mean of 20 different ones on each side.
+row` the mean of 20 different ones on each side. `profile` takes a lone query to pieces, each just after a flat scan
+(cold) and in a row (warm).
 """
 
 import argparse
@@ -28,6 +30,7 @@ import torch
 from torch.nn.functional import normalize
 
 from fewshot.codes import Codes
+from fewshot.depth import first_depth
 from fewshot.embed_items import embed_items
 from fewshot.encoders import load_encoder
 from fewshot.find import nearest_rows
@@ -36,10 +39,11 @@ from fewshot.index_file import load, save
 from fewshot.index_plan import Wanted, plan
 from fewshot.provenance import peak_mb, versions
 from fewshot.registry import registry
-from fewshot.scan import load_faiss
+from fewshot.scan import inner_products, load_faiss
 from fewshot.strategy import LinearHead
 
 DIM, QUERIES, BLOCK = 512, 1000, 65536
+SMALLER, DEPTH, FEW = "RR512,PQ128x4fs", 500, 6_000  # codes of half the size with more candidates; hardly any rows
 CLASSES, TOP, ROW = 20, 1000, 20
 PHOTOGRAPHS = {  # data set -> its kind, and where it lies
     "caltech101": ("caltech101", "caltech101"),
@@ -213,7 +217,42 @@ def measure_find(given: argparse.Namespace, index: Index, flat: object, queries:
     return out
 
 
+def profile_one(given: argparse.Namespace, data: str) -> dict[str, object]:
+    """Milliseconds of the parts of a lone query, after a flat scan and in a row; medians."""
+    home, flat = folder(given, data), load_faiss().IndexFlatIP(DIM)
+    rows, queries = np.load(home / "rows.npy"), np.load(home / "queries.npy")
+    index, asked, few_rows = opened(given, home, rows), torch.from_numpy(queries), rows[:FEW]
+    flat.add(rows)
+    wanted = Wanted("fast", given.recall)
+    few = Index.build(few_rows, np.ones(FEW, bool), plan(wanted, FEW, DIM), wanted)
+    smaller = Codes.make(SMALLER, DIM)
+    smaller.train(rows[:: len(rows) // 16384 + 1])
+    smaller.add(rows)
+    codes, depth = index._codes, first_depth(10, index.facts.spread)
+    near, more = codes.candidates(queries, depth)[1], smaller.candidates(queries, DEPTH)[1]
+    memory = np.ones(int(codes.bytes_per_row() * len(rows)) // 8, np.int64)
+    parts: dict[str, Callable[[int], object]] = {
+        "query": lambda i: index.search(asked[i : i + 1], 10),
+        f"{depth} candidates": lambda i: codes.candidates(queries[i : i + 1], depth),
+        "their exact scores": lambda i: inner_products(queries[i : i + 1], rows, near[i : i + 1]),
+        "adding up as many bytes as the codes have": lambda _: memory.sum(),
+        f"query among {FEW:,} rows": lambda i: few.search(asked[i : i + 1], 10),
+        f"{DEPTH} candidates of {SMALLER}": lambda i: smaller.candidates(queries[i : i + 1], DEPTH),
+        f"exact scores of {DEPTH}": lambda i: inner_products(queries[i : i + 1], rows, more[i : i + 1]),
+    }
+    cold: dict[str, list[float]] = {name: [] for name in parts}
+    scans = []
+    for i in range(given.singles):
+        for name, part in parts.items():
+            scans.append(seconds(lambda i=i: flat.search(queries[i : i + 1], 10)))
+            cold[name].append(seconds(lambda part=part, i=i: part(i)))
+    warm = {name: [seconds(lambda p=part, i=i: p(i)) for i in range(given.singles)] for name, part in parts.items()}
+    told = {n: {k: round(1e3 * statistics.median(t[n]), 3) for k, t in (("cold", cold), ("warm", warm))} for n in parts}
+    return {"data": data, "flat_ms": round(1e3 * statistics.median(scans), 3), "ms": told, "rounds": given.singles}
+
+
 def measure(given: argparse.Namespace) -> None:
+    one = profile_one if given.step == "profile" else measure_one
     found = {
         "what": "milliseconds of fewshot's index and of faiss.IndexFlatIP, 512-d float32, top 10",
         "rows": given.rows,
@@ -221,7 +260,7 @@ def measure(given: argparse.Namespace) -> None:
         "threads": torch.get_num_threads(),
         "load": [round(v, 2) for v in os.getloadavg()],
         "versions": versions() | {"faiss": load_faiss().__version__},
-        "results": [measure_one(given, data) for data in given.data],
+        "results": [one(given, data) for data in given.data],
         "peak_mb": round(peak_mb(torch.device("cpu"))),
     }
     text = json.dumps(found, indent=2)
@@ -232,7 +271,7 @@ def measure(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["embed", "prepare", "measure"])
+    parser.add_argument("step", choices=["embed", "prepare", "measure", "profile"])
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--photographs", type=Path, help="The folder that holds the data sets.")
     parser.add_argument("--data", nargs="+", default=["real", "clusters"])
@@ -244,7 +283,7 @@ def main() -> None:
     parser.add_argument("--find", action="store_true", help="Measure find as well.")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    {"embed": embed, "prepare": prepare, "measure": measure}[given.step](given)
+    {"embed": embed, "prepare": prepare, "measure": measure, "profile": measure}[given.step](given)
 
 
 if __name__ == "__main__":
