@@ -56,7 +56,7 @@ class EveryHead:
     def __get__(self, instance: object, owner: type) -> tuple[type, ...]:
         """Collect them."""
         others = [cls for cls in registry().strategies.values() if not issubclass(cls, Alignment)]
-        return (AlignedHead, *dict.fromkeys(head for cls in others for head in cls.heads))
+        return (*dict.fromkeys([AlignedHead, *(head for cls in others for head in cls.heads)]),)
 
 
 class Alignment(Strategy):
