@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -43,7 +45,8 @@ def prepare_pixels(pixels: Pixels) -> Tensor:
     if side < SIZE or tall or across is None or down is None:
         image = Image.fromarray(pixels.rows.numpy())
         return upright(prepare(image, pixels.width, pixels.height), pixels.orientation)
-    planes = pixels.rows[down.first : down.end, across.first : across.end].permute(2, 0, 1)[None]
+    rows = pixels.rows.numpy()[down.first : down.end, across.first : across.end]
+    planes = torch.from_numpy(np.ascontiguousarray(rows)).permute(2, 0, 1)[None]  # torch would copy with all threads
     scaled = F.interpolate(planes, scale_factor=SIZE / side * ROUND_UP, mode="bicubic", antialias=True)[0]
     square = scaled[:, down.before : down.before + SIZE, across.before : across.before + SIZE]
     return upright(square, pixels.orientation)
