@@ -11,11 +11,11 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
@@ -43,16 +43,21 @@ class Decoders:
             setup = hollow((work, encoder))
         except UNFIT:
             return
-        if getattr(sys, "frozen", False):  # then the executable is no Python
+        if getattr(sys, "frozen", False) or not sys.executable:  # then there is no Python to start
             return
         paths = os.pathsep.join(p for p in sys.path if p)
+        about = {**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
         for _ in range(count):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "fewshot.decoders"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-            )
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "fewshot.decoders"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=about,
+                    start_new_session=True,  # Ctrl-C is for the parent
+                )
+            except OSError:  # no memory, or no file descriptor, for another
+                return
             self._all.append(process)
             threading.Thread(target=self._await, args=(process, setup), daemon=True).start()
 
@@ -64,10 +69,12 @@ class Decoders:
         """End the processes."""
         for process in self._all:
             process.kill()
+        for process in self._all:
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
+                with suppress(OSError):  # what could not be written to one that was killed
+                    if pipe:
+                        pipe.close()
 
     def do(self, jobs: list[Job]) -> Answer:
         """Have a process that is ready do the jobs, or do them here: while none is, or where one fails."""
@@ -160,7 +167,6 @@ def receive(pipe: IO[bytes]) -> Answer | None:
 
 def main() -> None:
     """Do the jobs that come on standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for the parent
     torch.set_num_threads(1)
     jobs_in, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # nothing that prints gets between

@@ -81,9 +81,25 @@ def test_a_killed_one_is_not_missed() -> None:
     with Decoders(squares, torch.tensor(0), 1) as decoders:
         wait_until(lambda: decoders._ready.qsize() == 1)
         os.kill(decoders._all[0].pid, signal.SIGKILL)
+        decoders._all[0].wait()
         for _ in range(2):
             pid, found = decoders.do([5])
             assert (pid, found.tolist()) == (os.getpid(), [25])
+
+
+@pytest.mark.parametrize("executable", ["", None, "/nowhere/python"])
+def test_none_is_started_without_a_python(executable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with Decoders(squares, torch.tensor(0), 2) as decoders:
+        assert decoders._all == []
+        assert decoders.do([3])[1].tolist() == [9]
+
+
+def test_the_current_folder_is_not_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('shadow')")
+    monkeypatch.chdir(tmp_path)
+    with Decoders(squares, torch.tensor(0), 1) as decoders:
+        wait_until(lambda: decoders._ready.qsize() == 1)
 
 
 @pytest.mark.parametrize("what", [threading.Lock(), lambda: 0])

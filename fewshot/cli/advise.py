@@ -11,6 +11,7 @@ import click
 from fewshot.cli.task_options import MAP, crossing, given_path
 
 if TYPE_CHECKING:
+    from fewshot.transfer.sides import Side
     from fewshot.transfer.trial import Pair
     from fewshot.transfer.what import Suitability
 
@@ -83,6 +84,16 @@ def advise(
         write_page(html_file, render(advice, shown, str(source), str(target)), overwrite=force)
 
 
+def alone(source: Side, target: Side, *, quiet: bool) -> Side:
+    """Leave out of the source what is in the target too, and say so."""
+    from fewshot.transfer.sides import apart
+
+    rest, shared = apart(source, target)
+    if shared and not quiet:
+        click.echo(f"{shared} items of the source are in the target too, and are left out of the source", err=True)
+    return rest
+
+
 def embedded_pairs(
     source: Path,
     target: Path,
@@ -119,15 +130,15 @@ def embedded_pairs(
             )
         if set(encoders) - {there.encoder}:
             raise InvalidOption(f"both sides are indexes made by {there.encoder!r}; leave out --encoder {encoders[0]}")
-        return {there.encoder: pair_up(here, there, other_classes=other_classes)}
+        return {there.encoder: pair_up(alone(here, there, quiet=False), there, other_classes=other_classes)}
     if bridge:
         raise InvalidOption("--map joins two indexes; give an index as --source and one as --target, or leave it out")
     usual = OF_TEXTS if holds_texts(source) or holds_texts(target) else DEPTHS
     names = encoders or tuple(side.encoder for side in stores.values()) or usual
-    pairs = {}
+    pairs: dict[str, Pair] = {}
     for name, encoder in {name: load_encoder(name, device) for name in names}.items():  # a wrong name is said first
         click.echo(f"embedding with {name}", err=True)
         here, there = (read_side(path, encoder, progress=True) for path in (source, target))
-        pairs[name] = pair_up(here, there, other_classes=other_classes)
+        pairs[name] = pair_up(alone(here, there, quiet=bool(pairs)), there, other_classes=other_classes)
         check_size(pairs[name])  # pictures that cannot be read are gone by now
     return pairs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,8 @@ from fewshot.store import Store
 from fewshot.transfer.crossmap import CrossMap
 from fewshot.transfer.trial import Pair
 
+SAME = 1e-3
+BLOCK = 4096  # items compared at a time
 SHOWN = 5  # class names that a message lists
 
 
@@ -94,6 +96,28 @@ def holds_texts(path: Path) -> bool:
         when it is a table that cannot be read.
     """
     return path.suffix.lower() in TABLES and path.is_file() and isinstance(read_table(path).sources[0], Text)
+
+
+def apart(source: Side, target: Side) -> tuple[Side, int]:
+    """Take out of the source what is in the target too: there, what is held out would be learned from.
+
+    Two embeddings are of one item when they differ by a thousandth of their length at most: it may have been embedded
+    twice, in different company.  -> the rest of the source, number of items taken out
+
+    Raises
+    ------
+    DataError
+        when nothing is left.
+    """
+    parts = []
+    for x in source.x.split(BLOCK):
+        near = target.x[(x @ target.x.T).argmax(1)]  # [n, D]
+        parts.append((x - near).norm(dim=1) > SAME * x.norm(dim=1))
+    kept = torch.cat(parts).nonzero()[:, 0].tolist()
+    if not kept:
+        raise DataError("every item of the source is in the target too; give a source of other items")
+    left = replace(source, x=source.x[kept], labels=tuple(source.labels[i] for i in kept))
+    return left, len(source.labels) - len(kept)
 
 
 def pair_up(source: Side, target: Side, *, other_classes: bool = False) -> Pair:

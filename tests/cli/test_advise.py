@@ -208,3 +208,18 @@ def test_texts_are_compared_by_encoders_that_take_them(tmp_path: Path) -> None:
     code, _, error = run(*words, "--encoder", "lite:stage6")
     assert code == 2
     assert error.endswith("error: encoder 'lite:stage6' takes no text; use lite, clip:... or st:...\n")
+
+
+def test_what_both_sides_hold_is_left_out_of_the_source(tmp_path: Path) -> None:
+    target = make(tmp_path / "shelf", 4, seed=1)
+    source = make(tmp_path / "more", 5, seed=2)
+    for path in sorted((target / "red").iterdir())[:2]:
+        (source / "red" / f"copy of {path.name}").write_bytes(path.read_bytes())
+    words = ["--encoder", "toy", "--rounds", 1, "-s", "pooled"]
+    code, _, notes = run("--source", source, "--target", target, *words)
+    assert code == 0
+    assert "2 items of the source are in the target too, and are left out of the source" in notes
+    for same in (target, index(target, tmp_path / "i")):
+        code, out, notes = run("--source", same, "--target", same, *(words if same == target else words[2:]))
+        assert (code, out) == (2, "")
+        assert "every item of the source is in the target too; give a source of other items" in notes
