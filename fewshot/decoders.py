@@ -1,14 +1,15 @@
 """Processes that read and prepare pictures, each fed by a thread of ours: what they cannot do, the thread does itself.
 
-A process gets the encoder without its network, and then chunks of jobs, through its standard input; on its standard
-output it answers with what it read and one array of pixels. It is a plain `python -m`: nothing is forked, which beside
-a GPU and threads is asking for trouble, and no script is run a second time. It ends when its input does, so it does not
-outlive a killed parent.
+A process gets the encoder without its network, and then chunks of jobs as JSON, through its standard input; on its
+standard output it answers with JSON and one array of pixels, so that nothing that comes from there is unpickled. It is
+a plain `python -m`: nothing is forked, which beside a GPU and threads is asking for trouble, and no script is run a
+second time. It ends when its input does, so it does not outlive a killed parent.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
@@ -25,10 +27,9 @@ from torch import Tensor, nn
 
 from fewshot.images import memory_kept
 
-Job = Any  # what `work` takes
-Answer = tuple[Any, Tensor]  # what it tells besides, and pixels [n, 3, H, W]
-UNFIT = (pickle.PicklingError, TypeError, AttributeError)  # a lock, an open file, a local function ... cannot travel
-LOST = (OSError, EOFError, pickle.UnpicklingError, ValueError)  # what talking to a process that has ended may raise
+Job = Any  # what `work` takes; what is no JSON, but for paths, is done here
+Answer = tuple[Any, Tensor]  # what it tells besides, of JSON, and pixels [n, 3, H, W]
+LOST = (OSError, EOFError, ValueError)  # what talking to a process that has ended may raise
 SMALL = 4096  # elements of a tensor that travels with the encoder: means and deviations, not weights
 
 
@@ -41,7 +42,7 @@ class Decoders:
         self._all: list[subprocess.Popen[bytes]] = []
         try:
             setup = hollow((work, encoder))
-        except UNFIT:
+        except (pickle.PicklingError, TypeError, AttributeError):  # a lock, a local function ... cannot travel
             return
         if getattr(sys, "frozen", False) or not sys.executable:  # then there is no Python to start
             return
@@ -79,15 +80,14 @@ class Decoders:
     def do(self, jobs: list[Job]) -> Answer:
         """Have a process that is ready do the jobs, or do them here: while none is, or where one fails."""
         try:
+            message = json.dumps(jobs, default=_path).encode() + b"\n"
             process = self._ready.get_nowait()
-        except Empty:
+        except (TypeError, Empty):
             return self._work(self._encoder, jobs)
         try:
-            found = _ask(process, jobs)
+            found = _told(process, message)
         except LOST:  # it was killed; its place stays empty
             return self._work(self._encoder, jobs)
-        except UNFIT:
-            found = None
         self._ready.put(process)
         return found or self._work(self._encoder, jobs)
 
@@ -100,8 +100,10 @@ class Decoders:
             return
 
 
-def _ask(process: subprocess.Popen[bytes], jobs: list[Job]) -> Answer | None:
-    return _told(process, pickle.dumps(jobs))
+def _path(thing: object) -> str:
+    if isinstance(thing, Path):
+        return str(thing)
+    raise TypeError(f"{type(thing).__name__} cannot travel")
 
 
 def _told(process: subprocess.Popen[bytes], message: bytes) -> Answer | None:
@@ -138,7 +140,7 @@ def hollow(thing: object) -> bytes:
 def send(pipe: IO[bytes], told: object, pixels: Tensor | None = None) -> None:
     """Write what is told, and then pixels as they lie in memory; None stands for what could not be done."""
     array = None if pixels is None else np.ascontiguousarray(pixels.numpy())
-    pickle.dump((told, None if array is None else (array.shape, array.dtype.str)), pipe)
+    pipe.write(json.dumps([told, None if array is None else [array.shape, array.dtype.str]]).encode() + b"\n")
     if array is not None and array.size:
         pipe.write(array.reshape(-1).view(np.uint8).data)
     pipe.flush()
@@ -152,7 +154,7 @@ def receive(pipe: IO[bytes]) -> Answer | None:
     EOFError
         when the other side has ended.
     """
-    told, kind = pickle.load(pipe)  # noqa: S301 - from a process of ours
+    told, kind = json.loads(_line(pipe))
     if kind is None:
         return None
     array = np.empty(*kind)
@@ -163,6 +165,13 @@ def receive(pipe: IO[bytes]) -> Answer | None:
             raise EOFError
         done += count
     return told, torch.from_numpy(array)
+
+
+def _line(pipe: IO[bytes]) -> bytes:
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    return line
 
 
 def main() -> None:
@@ -178,7 +187,7 @@ def main() -> None:
     with memory_kept():
         while True:
             try:
-                jobs = pickle.load(jobs_in)  # noqa: S301 - from our parent
+                jobs = json.loads(_line(jobs_in))
             except EOFError:
                 return
             try:
