@@ -13,11 +13,8 @@ Interrupted, it goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from functools import partial
 
-from transfer_domains import Embeddings, review_digests
 from transfer_pairs import (
     DRAWS,
     ROUNDS,
@@ -27,11 +24,9 @@ from transfer_pairs import (
     advice_table,
     gain_table,
     gap_table,
-    run_cases,
+    measure,
     tally,
 )
-
-from fewshot.provenance import versions
 
 SHIFTED, HALF, THIRD = "labels shifted by one", "half of the labels shifted", "a third of the labels random"
 EXCHANGED, TEXT, TEXT_TESTS = "half of the classes exchanged", "st:all-MiniLM-L6-v2", 100
@@ -68,26 +63,32 @@ PICTURES = (
     Case("grocery", "signs", shots=8),
     Case("signs", "clothing", shots=4),
 )
-TEXTS = tuple(
-    Case(source, target, change, encoder, shots, TEXT_TESTS)
-    for source, target, change, encoder, shots in (
-        (PRODUCTS, FILMS, "", "lite", 10),
-        (FILMS, PRODUCTS, "", "lite", 5),
-        (FILMS, TWEETS, "", "lite", 5),
-        (TWEETS, PRODUCTS, "", "lite", 20),
-        (PRODUCTS, TWEETS, "", "lite", 40),
-        (TWEETS, FILMS, "", "lite", 3),
-        (FILMS, "editorials, weak", "", "lite", 20),
-        ("editorials, weak", PRODUCTS, "", "lite", 10),
-        ("tweets, weak", TWEETS, "", "lite", 20),
-        (TWEETS, "tweets, weak", "", "lite", 10),
-        (FILMS, PRODUCTS, THIRD, "lite", 20),
-        (PRODUCTS, FILMS, SHIFTED, "lite", 10),
-        (PRODUCTS, TWEETS, HALF, "lite", 20),
-        ("editorials, weak", FILMS, "", "lite", 50),
-        (FILMS, PRODUCTS, "", TEXT, 10),
-        (TWEETS, PRODUCTS, "", TEXT, 5),
+
+
+def text_cases(*rows: tuple[str, str, str, str, int]) -> tuple[Case, ...]:
+    """Cases of sentences: source, target, change, encoder, shots."""
+    return tuple(
+        Case(source, target, change, encoder, shots, TEXT_TESTS) for source, target, change, encoder, shots in rows
     )
+
+
+TEXTS = text_cases(
+    (PRODUCTS, FILMS, "", "lite", 10),
+    (FILMS, PRODUCTS, "", "lite", 5),
+    (FILMS, TWEETS, "", "lite", 5),
+    (TWEETS, PRODUCTS, "", "lite", 20),
+    (PRODUCTS, TWEETS, "", "lite", 40),
+    (TWEETS, FILMS, "", "lite", 3),
+    (FILMS, "editorials, weak", "", "lite", 20),
+    ("editorials, weak", PRODUCTS, "", "lite", 10),
+    ("tweets, weak", TWEETS, "", "lite", 20),
+    (TWEETS, "tweets, weak", "", "lite", 10),
+    (FILMS, PRODUCTS, THIRD, "lite", 20),
+    (PRODUCTS, FILMS, SHIFTED, "lite", 10),
+    (PRODUCTS, TWEETS, HALF, "lite", 20),
+    ("editorials, weak", FILMS, "", "lite", 50),
+    (FILMS, PRODUCTS, "", TEXT, 10),
+    (TWEETS, PRODUCTS, "", TEXT, 5),
 )
 TITLE = "# The advice on the pairs that its rule was made on"
 ABOUT = (
@@ -112,28 +113,8 @@ def text(result: dict, title: str, about: str) -> str:
 
 def main(name: str, parts: dict[str, tuple[Case, ...]], title: str, about: str) -> None:
     """Measure all cases of a script and write both files."""
-    parser = argparse.ArgumentParser(description=title.lstrip("# "))
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--reviews", type=Path, required=True, help="folder hutto_ICWSM_2014")
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="path without ending; writes .json and .md")
-    given = parser.parse_args()
-    file, embeddings = given.out.with_suffix(".json"), Embeddings(given.data, given.cache, given.reviews)
-    result = {
-        "command": f"python benchmarks/{name}.py --data DATA --reviews hutto_ICWSM_2014 --cache CACHE --out OUT",
-        "versions": versions(),
-        "reviews sha256": review_digests(given.reviews),
-        "parts": {part: {} for part in parts},
-    }
-    if file.exists():
-        result = json.loads(file.read_text())
-
-    def save() -> None:
-        file.write_text(json.dumps(result, indent=1) + "\n")
-
-    for part, cases in parts.items():
-        run_cases(cases, result["parts"][part], embeddings, save, slow=False)
-    given.out.with_suffix(".md").write_text(text(result, title, about))
+    command = f"python benchmarks/{name}.py --data DATA --reviews hutto_ICWSM_2014 --cache CACHE --out OUT"
+    measure(parts, command, partial(text, title=title, about=about), title.lstrip("# "), slow=False)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ others than in `transfer_development.py`, whose measure this has, and than in `t
 
 from __future__ import annotations
 
-from transfer_development import ABOUT, EXCHANGED, HALF, SHIFTED, TEXT, TEXT_TESTS, THIRD, main
+from transfer_development import ABOUT, EXCHANGED, HALF, SHIFTED, TEXT, THIRD, main, text_cases
 from transfer_pairs import Case
 
 PICTURES = (
@@ -30,20 +30,17 @@ PICTURES = (
 )
 FILMS, PRODUCTS, TWEETS = "films, third part", "products, third part", "tweets, third part"
 EDITORIALS = "editorials, weak, second part"
-TEXTS = tuple(
-    Case(source, target, change, encoder, shots, TEXT_TESTS)
-    for source, target, change, encoder, shots in (
-        (FILMS, PRODUCTS, "", "lite", 20),
-        (PRODUCTS, FILMS, "", "lite", 3),
-        (TWEETS, FILMS, "", "lite", 10),
-        (FILMS, TWEETS, "", "lite", 20),
-        ("products, weak", PRODUCTS, "", "lite", 5),
-        ("films, weak", EDITORIALS, "", "lite", 30),
-        (TWEETS, PRODUCTS, SHIFTED, "lite", 20),
-        (PRODUCTS, TWEETS, THIRD, TEXT, 10),
-        (EDITORIALS, TWEETS, "", TEXT, 5),
-        (FILMS, PRODUCTS, HALF, "lite", 40),
-    )
+TEXTS = text_cases(
+    (FILMS, PRODUCTS, "", "lite", 20),
+    (PRODUCTS, FILMS, "", "lite", 3),
+    (TWEETS, FILMS, "", "lite", 10),
+    (FILMS, TWEETS, "", "lite", 20),
+    ("products, weak", PRODUCTS, "", "lite", 5),
+    ("films, weak", EDITORIALS, "", "lite", 30),
+    (TWEETS, PRODUCTS, SHIFTED, "lite", 20),
+    (PRODUCTS, TWEETS, THIRD, TEXT, 10),
+    (EDITORIALS, TWEETS, "", TEXT, 5),
+    (FILMS, PRODUCTS, HALF, "lite", 40),
 )
 TITLE = "# The advice on fresh pairs, fixed after its rule"
 

@@ -23,12 +23,9 @@ Interrupted, it goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
-import json
 from itertools import permutations
-from pathlib import Path
 
-from transfer_domains import KINDS, Embeddings, review_digests
+from transfer_domains import KINDS
 from transfer_pairs import (
     DRAWS,
     SHOTS,
@@ -37,11 +34,9 @@ from transfer_pairs import (
     advice_table,
     gain_table,
     gap_table,
-    run_cases,
+    measure,
     tally,
 )
-
-from fewshot.provenance import versions
 
 PICTURES = (
     Case("cifar", "caltech"),
@@ -121,31 +116,5 @@ def text(result: dict) -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--reviews", type=Path, required=True, help="folder hutto_ICWSM_2014")
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="path without ending; writes .json and .md")
-    given = parser.parse_args()
-    file, embeddings = given.out.with_suffix(".json"), Embeddings(given.data, given.cache, given.reviews)
-    result = {
-        "command": COMMAND,
-        "versions": versions(),
-        "reviews sha256": review_digests(given.reviews),
-        "parts": {name: {} for name in PARTS},
-    }
-    if file.exists():
-        result = json.loads(file.read_text())
-
-    def save() -> None:
-        file.write_text(json.dumps(result, indent=1) + "\n")
-
-    for part, cases in PARTS.items():
-        done = result["parts"].setdefault(part, {})
-        run_cases(cases, done, embeddings, save, slow=True)
-    given.out.with_suffix(".md").write_text(text(result))
-
-
 if __name__ == "__main__":
-    main()
+    measure(PARTS, COMMAND, text, __doc__, slow=True)

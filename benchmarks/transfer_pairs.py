@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from transfer_domains import Embeddings, make_pair
+from transfer_domains import Embeddings, make_pair, review_digests
 
 from fewshot.errors import MissingInput
 from fewshot.features import Features
 from fewshot.metrics.interval import Estimate, Floats, mean_interval
+from fewshot.provenance import versions
 from fewshot.registry import registry
 from fewshot.strategy import Strategy
 from fewshot.transfer.advice import choose
@@ -212,3 +216,26 @@ def run_cases(
             found = done[case.name] = run_case(case, *sides, slow=slow)
             save()
             print(case.name, found["best"], found["advised"], found["right"], flush=True)
+
+
+def measure(
+    parts: dict[str, tuple[Case, ...]], command: str, text: Callable[[dict], str], about: str, *, slow: bool
+) -> None:
+    """Measure all cases of a script, going on where it stopped, and write both files."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--reviews", type=Path, required=True, help="folder hutto_ICWSM_2014")
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="path without ending; writes .json and .md")
+    given = parser.parse_args()
+    file, embeddings = given.out.with_suffix(".json"), Embeddings(given.data, given.cache, given.reviews)
+    result = {"command": command, "versions": versions(), "reviews sha256": review_digests(given.reviews), "parts": {}}
+    if file.exists():
+        result = json.loads(file.read_text())
+
+    def save() -> None:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+
+    for part, cases in parts.items():
+        run_cases(cases, result["parts"].setdefault(part, {}), embeddings, save, slow=slow)
+    given.out.with_suffix(".md").write_text(text(result))
