@@ -14,6 +14,7 @@ from fewshot_plugins._alignment import AlignedHead
 from fewshot_plugins._blend import blend_weights
 from fewshot_plugins._domains import domains
 from fewshot_plugins._folds import folds
+from fewshot_plugins._holdout import ENOUGH
 from fewshot_plugins.biased_ridge import BiasedRidge
 from fewshot_plugins.multi_task import MultiTask
 from fewshot_plugins.pooled import Pooled
@@ -50,11 +51,12 @@ class Stacking(Strategy):
     """Weigh the target alone, source and target pooled, and three ways between by how they do on held-out examples.
 
     Members: `ridge` (the target alone), `pooled`, `biased_ridge`, `multi_task` and `tca`. Each is fitted to four fifths
-    of the examples of each class and scores the others, in turn. The logits are sum_m w_m log p_m, the weights w >= 0
-    minimising the log-loss of those held-out scores plus pull / 2 |w - prior|^2; the prior leans to the source, whose
-    worth few examples cannot show (`pooled` and `tca` 2/7, the others 1/7). The pull is the one, of 1 to 100 examples,
-    whose weights, learned from four fifths of the held-out scores, have the least log-loss on the other fifth. So a
-    source that misleads gets no weight, even at few shots. With one shot a class nothing can be held out: the prior.
+    of the examples of each class and scores the others, in turn, until 1,000 are scored. The logits are sum_m w_m log
+    p_m, the weights w >= 0 minimising the log-loss of those held-out scores plus pull / 2 |w - prior|^2; the prior
+    leans to the source, whose worth few examples cannot show (`pooled` and `tca` 2/7, the others 1/7). The pull is the
+    one, of 1 to 100 examples, whose weights, learned from four fifths of the held-out scores, have the least log-loss on the
+    other fifth. So a source that misleads gets no weight, even at few shots. With one shot a class nothing can be held
+    out: the prior.
 
     Members, prior and pulls were chosen on the pairs of benchmarks/transfer.py and transfer_development.py.
     """
@@ -71,7 +73,7 @@ class Stacking(Strategy):
     def fit(self, task: Task) -> BlendedHead:
         """Score held-out examples by every member, weigh the members, fit them to all.  -> weights [M]"""
         domains(task, self.name)
-        part = folds(task, PARTS)  # [S]
+        part = enough(folds(task, PARTS))  # [S]
         held = torch.zeros(len(task.labels), task.classes, len(MEMBERS), dtype=torch.float64, device=task.device)
         for k in part[part >= 0].unique():
             rest = replace(task, labels=task.labels.masked_fill(part == k, -1))
@@ -96,6 +98,13 @@ class Stacking(Strategy):
                 scores = (log_p[group == g] @ w).log_softmax(-1)  # [n / PARTS, C]
                 losses[pull] -= float(scores.gather(-1, labels[group == g].unsqueeze(-1)).sum())
         return blend_weights(log_p, labels, prior, min(PULLS, key=losses.__getitem__))
+
+
+def enough(part: Tensor) -> Tensor:
+    """Keep the first folds that hold `ENOUGH` examples together; in the others nothing is held out.  [S] -> [S]"""
+    counts = torch.bincount(part + 1, minlength=PARTS + 1)[1:]  # [PARTS]
+    spare = counts.cumsum(0) - counts >= ENOUGH
+    return torch.where((part >= 0) & spare[part.clamp_min(0)], -1, part)
 
 
 @hookimpl

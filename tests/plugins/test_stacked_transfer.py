@@ -11,7 +11,7 @@ from fewshot.errors import MissingInput
 from fewshot.registry import registry
 from fewshot.testing import toy_queries, toy_task
 from fewshot.transfer.trial import ALONE, SAME, STACK
-from fewshot_plugins.stacking import LEAST, MEMBERS, PARTS, PULLS, Stacking
+from fewshot_plugins.stacking import LEAST, MEMBERS, PARTS, PULLS, Stacking, enough
 
 PRIOR = np.array([1, 2, 1, 1, 2]) / 7
 
@@ -71,6 +71,14 @@ def test_stacking_holds_examples_out_and_adds_log_probabilities() -> None:
     each = [fit(registry().strategy(n)(), task).logits(query).log_softmax(-1).clamp_min(LEAST) for n in MEMBERS]
     wanted = sum(float(w) * log_p for w, log_p in zip(weights, each, strict=True))
     torch.testing.assert_close(fit(Stacking(), task).logits(query), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("each", "kept"), [(100, 5), (249, 5), (250, 4), (400, 3), (1000, 1), (3000, 1)])
+def test_folds_are_held_out_until_a_thousand_examples_are(each: int, kept: int) -> None:
+    part = torch.cat([torch.arange(PARTS).repeat(each), torch.full((7,), -1)])[torch.randperm(PARTS * each + 7)]
+    found = enough(part)
+    assert torch.equal(found[part < kept], part[part < kept])
+    assert (found[part >= kept] == -1).all()
 
 
 def test_one_shot_leaves_the_prior_and_a_misleading_source_no_weight() -> None:
