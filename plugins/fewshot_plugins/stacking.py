@@ -54,9 +54,9 @@ class Stacking(Strategy):
     of the examples of each class and scores the others, in turn, until 1,000 are scored. The logits are sum_m w_m log
     p_m, the weights w >= 0 minimising the log-loss of those held-out scores plus pull / 2 |w - prior|^2; the prior
     leans to the source, whose worth few examples cannot show (`pooled` and `tca` 2/7, the others 1/7). The pull is the
-    one, of 1 to 100 examples, whose weights, learned from four fifths of the held-out scores, have the least log-loss on the
-    other fifth. So a source that misleads gets no weight, even at few shots. With one shot a class nothing can be held
-    out: the prior.
+    one, of 1 to 100 examples, whose weights, learned from four fifths of the held-out scores, have the least log-loss
+    on the other fifth. So a source that misleads gets no weight, even at few shots. With one shot a class nothing can
+    be held out: the prior.
 
     Members, prior and pulls were chosen on the pairs of benchmarks/transfer.py and transfer_development.py.
     """
