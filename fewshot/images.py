@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fewshot.datasets import ImageSource
 from fewshot.errors import ImageError
+from fewshot.slabs import slabs_kept
 from fewshot.walk import walk
 
 MAX_PIXELS = 200_000_000  # larger pictures are refused before they are decoded
@@ -112,23 +113,24 @@ def content_hash(source: str | Path | bytes) -> str:
 
 @contextmanager
 def memory_kept() -> Iterator[None]:
-    """Have Pillow keep the memory of large pictures for the next ones, up to 128 MB, and give it back at the end.
+    """Keep the memory of large pictures for the next ones, Pillow's and ours, 128 MB of each at most, until the end.
 
     Fresh memory has to be cleared by the system first, which costs a third of the time that decoding takes. Nothing is
-    changed where somebody has set it up already, by PILLOW_BLOCKS_MAX or an outer call.
+    changed in Pillow where somebody has set it up already, by PILLOW_BLOCKS_MAX or an outer call.
     """
     core: Any = vars(Image)["core"]  # the types do not list it
     before = core.get_block_size(), core.get_blocks_max()
-    if before[1]:
-        yield
-        return
-    core.set_block_size(BLOCK)
-    core.set_blocks_max(BLOCKS)
-    try:
-        yield
-    finally:
-        core.set_blocks_max(before[1])
-        core.set_block_size(before[0])
+    with slabs_kept():
+        if before[1]:
+            yield
+            return
+        core.set_block_size(BLOCK)
+        core.set_blocks_max(BLOCKS)
+        try:
+            yield
+        finally:
+            core.set_blocks_max(before[1])
+            core.set_block_size(before[0])
 
 
 def _identify(data: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Pictures as arrays that torch reads: JPEG files are decoded straight into them, at a reduced scale if allowed."""
+"""Pictures as arrays that torch reads; large JPEG files are decoded straight into them, without Pillow's copies."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image
 from torch import Tensor
 
 from fewshot.datasets import ImageSource
-from fewshot.errors import ImageError
-from fewshot.images import MAX_PIXELS, open_image, orientation, pillow_at_ease, read_file
+from fewshot.images import MAX_PIXELS, orientation, pillow_at_ease, read_file
+from fewshot.slabs import uninitialised
 
 SCALES = (8, 4, 2)  # at which a JPEG can be decoded in less time
 
@@ -27,24 +28,32 @@ class Pixels(NamedTuple):
     orientation: int = 1  # 1 to 8, as EXIF has it
 
 
-def open_pixels(source: ImageSource, smallest_side: int = 0) -> Pixels:
-    """Open a picture as `open_image` does, without the copies that an ordinary JPEG file costs there.
+def large_jpeg(source: ImageSource, large: int, smallest_side: int = 0) -> Pixels | None:
+    """Decode a colour JPEG of at least `large` pixels along the shorter side; None for whatever else it is, or damage.
 
-    With `smallest_side` a JPEG is decoded at a half, a quarter or an eighth of its size, as long as its shorter side
-    keeps that many pixels.
-
-    Raises
-    ------
-    ImageError
-        as `open_image` does.
+    With `smallest_side` it is decoded at a half, a quarter or an eighth of its size, as long as its shorter side keeps
+    that many pixels; else its pixels are those of `open_image`.
     """
-    if isinstance(source, str | Path):
-        try:
-            return open_pixels(read_file(source), smallest_side)
-        except ImageError as error:
-            raise ImageError(error.reason, str(source)) from error.__cause__
-    found = _decode(source, smallest_side) if isinstance(source, bytes) else None
-    return found or pixels_of(open_image(source))
+    if not isinstance(source, str | Path | bytes):
+        return None
+    try:
+        content = source if isinstance(source, bytes) else read_file(source)
+        height, width, *_ = simplejpeg.decode_jpeg_header(content)
+        if min(width, height) < large or width * height > MAX_PIXELS:
+            return None
+        with pillow_at_ease():
+            image = Image.open(io.BytesIO(content), formats=["JPEG", "MPO"])
+            if image.mode != "RGB":
+                return None
+            turned = orientation(image)
+            scale = next((s for s in SCALES if smallest_side and min(width, height) >= s * smallest_side), 1)
+            if scale > 1:
+                image.draft(None, (width // scale, height // scale))
+                return Pixels(_rows(image), width / scale, height / scale, turned)
+        rows = simplejpeg.decode_jpeg(content, "RGB", buffer=uninitialised(height, width, 3))  # [H, W, 3]
+        return Pixels(torch.from_numpy(rows), width, height, turned)
+    except Exception:  # noqa: BLE001 - on damaged files decoders raise anything, and `open_image` says what is wrong
+        return None
 
 
 def pixels_of(image: Image.Image) -> Pixels:
@@ -57,28 +66,6 @@ def upright(planes: Tensor, orientation: int) -> Tensor:
     turned = planes.mT if orientation >= 5 else planes
     sides = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation, [])
     return turned.flip(sides) if sides else turned
-
-
-def _decode(content: bytes, smallest_side: int) -> Pixels | None:
-    """Decode a colour JPEG, or return None for whatever `open_image` should look at."""
-    from torchvision.io import ImageReadMode, decode_jpeg
-
-    try:
-        with pillow_at_ease():
-            image = Image.open(io.BytesIO(content), formats=["JPEG", "MPO"])
-            width, height = image.size
-            if image.mode != "RGB" or width * height > MAX_PIXELS:
-                return None
-            turned = orientation(image)
-            scale = next((s for s in SCALES if smallest_side and min(width, height) >= s * smallest_side), 1)
-            if scale > 1:
-                image.draft(None, (width // scale, height // scale))
-                return Pixels(_rows(image), width / scale, height / scale, turned)
-        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        planes = decode_jpeg(data, mode=ImageReadMode.RGB)  # [3, H, W], a view of rows
-        return Pixels(planes.permute(1, 2, 0), width, height, turned)
-    except Exception:  # noqa: BLE001 - on damaged files decoders raise anything, and `open_image` says what is wrong
-        return None
 
 
 def _rows(image: Image.Image) -> Tensor:

@@ -14,12 +14,12 @@ from fewshot.arrays import unit
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder, conse, lite_body, lite_half, lite_image, lite_openvino, lite_text, synthesis
 from fewshot.encoders.body import Body
-from fewshot.encoders.lite_square import TORCH_SQUARE, prepare_pixels
+from fewshot.encoders.lite_square import LARGE, TORCH_SQUARE, prepare_pixels
 from fewshot.encoders.lite_stage import StageEncoder
 from fewshot.encoders.numerics import exact
 from fewshot.encoders.weights import fingerprint
 from fewshot.hookspecs import hookimpl
-from fewshot.pixels import open_pixels, pixels_of
+from fewshot.pixels import large_jpeg, pixels_of
 
 TEXT_SHARE = 0.1  # of a picture's squared norm; the visual block has the rest
 LOOKS = 1.5  # length of the look of a text that resembles one ImageNet class, beside a place of length 1
@@ -34,8 +34,9 @@ class LiteEncoder(Encoder):
     (`conse`), and a text looks like the classes whose words lie near it (`synthesis`). A text that resembles none of
     them has a small visual block.
 
-    `lite` is exact. `lite:fast` resizes by torch, and decodes the largest JPEG pictures at a reduced scale; `lite:bf16`
-    does so with smaller ones and computes in bfloat16, but for the first layers. Each has a fingerprint of its own.
+    `lite` is exact. `lite:fast` opens and resizes large pictures faster, and decodes the largest JPEG pictures at a
+    reduced scale; `lite:bf16` does so with smaller ones and computes in bfloat16, but for the first layers. Each has a
+    fingerprint of its own.
     """
 
     prefix = "lite"
@@ -81,13 +82,14 @@ class LiteEncoder(Encoder):
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Cut and scale a picture.  -> [3, 224, 224] uint8"""
-        return prepare_pixels(pixels_of(image)) if self._smallest_side else lite_image.prepare(image)
+        if self._smallest_side and min(image.size) >= LARGE:
+            return prepare_pixels(pixels_of(image))
+        return lite_image.prepare(image)
 
     def prepare_source(self, source: ImageSource) -> Tensor:
         """Open, cut and scale a picture.  -> [3, 224, 224] uint8"""
-        if not self._smallest_side:
-            return super().prepare_source(source)
-        return prepare_pixels(open_pixels(source, self._smallest_side))
+        pixels = large_jpeg(source, LARGE, self._smallest_side) if self._smallest_side else None
+        return prepare_pixels(pixels) if pixels else super().prepare_source(source)
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, 3, 224, 224] uint8 -> [n, D]"""

@@ -12,23 +12,26 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.encoders.lite_image import SIZE, prepare
 from fewshot.pixels import Pixels, upright
+from fewshot.slabs import uninitialised
 
-TORCH_SQUARE = "torch bicubic of the square amid its surroundings"  # part of the fingerprint
-MARGIN, REACH = 2, 64  # pixels of the result before the square: at least what the bicubic kernel sees, and at most
-SHIFT = 0.005  # pixels of the result by which the square may be off
+TORCH_SQUARE = "torch bicubic of the square amid its surroundings, edges by PIL"  # part of the fingerprint
+MARGIN, REACH = 2, 64  # pixels of the result before the square: what the bicubic kernel sees, and at most
+LARGE = 2 * SIZE  # pixels of the shorter side of a picture that is worth it
+SHIFT, FINE = 0.005, 0.001  # pixels of the result by which the square may be off, and that make no difference
 ROUND_UP = 1 + 1e-9  # else 223.99... pixels would become 223
 
 
 class Part(NamedTuple):
     """A stretch of pixels along one side, and how many results precede those of the square."""
 
-    first: int
+    first: int  # below 0 if there are not as many pixels before the square
     end: int
     before: int
 
@@ -36,8 +39,7 @@ class Part(NamedTuple):
 def prepare_pixels(pixels: Pixels) -> Tensor:
     """Do as `prepare` does, to 1 in 255 but for few pixels.  -> [3, 224, 224] uint8
 
-    Pictures smaller than the result, tall ones, and those where no m does, most of them nearly square, are left to
-    `prepare`.
+    Pictures smaller than the result, tall ones, and those where no m does are left to `prepare`.
     """
     side = min(pixels.width, pixels.height)
     across, down = (part(total, side) for total in (pixels.width, pixels.height))
@@ -45,10 +47,18 @@ def prepare_pixels(pixels: Pixels) -> Tensor:
     if side < SIZE or tall or across is None or down is None:
         image = Image.fromarray(pixels.rows.numpy())
         return upright(prepare(image, pixels.width, pixels.height), pixels.orientation)
-    rows = pixels.rows.numpy()[down.first : down.end, across.first : across.end]
-    planes = torch.from_numpy(np.ascontiguousarray(rows)).permute(2, 0, 1)[None]  # torch would copy with all threads
+    rows = pixels.rows.numpy()
+    planes = torch.from_numpy(cut(rows, down, across)).permute(2, 0, 1)[None]  # torch would copy with all threads
     scaled = F.interpolate(planes, scale_factor=SIZE / side * ROUND_UP, mode="bicubic", antialias=True)[0]
     square = scaled[:, down.before : down.before + SIZE, across.before : across.before + SIZE]
+    step = side / SIZE
+    start, breadth = abs(pixels.width - pixels.height) / 2, MARGIN * step
+    if across.first < 0:
+        near = rows[:, : math.ceil(start + 2 * breadth)]
+        square[:, :, :MARGIN] = by_pil(near, (MARGIN, SIZE), (start, 0, start + breadth, side))
+    if down.first < 0:
+        near = rows[: math.ceil(start + 2 * breadth)]
+        square[:, :MARGIN] = by_pil(near, (SIZE, MARGIN), (0, start, side, start + breadth))
     return upright(square, pixels.orientation)
 
 
@@ -57,11 +67,30 @@ def part(total: float, side: float) -> Part | None:
     start, step, whole = (total - side) / 2, side / SIZE, math.ceil(total)
     if start == 0:
         return Part(0, whole, 0)
-    places = {m: start - m * step for m in range(MARGIN, min(REACH, int(start / step)) + 1)}
-    if not places:
+    off = {m: abs(start - m * step - round(start - m * step)) / step for m in range(MARGIN, REACH + 1)}
+    before = min(off, key=lambda m: (off[m] // FINE, m))
+    if off[before] > SHIFT:
         return None
-    before = min(places, key=lambda m: abs(places[m] - round(places[m])))
-    first = round(places[before])
-    if abs(places[before] - first) > SHIFT * step:
-        return None
+    first = round(start - before * step)
     return Part(first, min(whole, math.ceil(first + (before + SIZE + MARGIN) * step)), before)
+
+
+def cut(rows: NDArray[np.uint8], down: Part, across: Part) -> NDArray[np.uint8]:
+    """Cut a part out, in one piece; what lies before the picture is black.  [H, W, 3] -> [h, w, 3]"""
+    above, left = max(0, -down.first), max(0, -across.first)
+    inside = rows[max(0, down.first) : down.end, max(0, across.first) : across.end]
+    if inside.flags.c_contiguous and not above + left:
+        return inside
+    out = uninitialised(len(inside) + above, inside.shape[1] + left, 3)
+    out[:above], out[above:, :left], out[above:, left:] = 0, 0, inside
+    return out
+
+
+def by_pil(rows: NDArray[np.uint8], size: tuple[int, int], box: tuple[float, float, float, float]) -> Tensor:
+    """Scale a box to `size` (width, height).  [H, W, 3] -> [3, height, width]
+
+    Near the edge of a picture it sees nothing beyond, as torch does where its pixels begin; but here they begin
+    elsewhere.
+    """
+    scaled = Image.fromarray(np.ascontiguousarray(rows)).resize(size, Image.Resampling.BICUBIC, box)
+    return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)

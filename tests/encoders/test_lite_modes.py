@@ -11,7 +11,7 @@ from fewshot.embedding import embed_images, stream
 from fewshot.encoders import Encoder, lite_image, lite_openvino, load_encoder
 from fewshot.encoders.spread import SpreadEncoder
 from fewshot.encoders.toy import ToyEncoder
-from fewshot.errors import UnknownName
+from fewshot.errors import ImageError, UnknownName
 from fewshot.images import open_image
 
 PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
@@ -51,6 +51,24 @@ def test_fast_is_near_exact(exact: Encoder) -> None:
     sources = [jpeg(image) for image in [*big, *map(Image.fromarray, PHOTOS)]]
     cosine = (embed_images(fast, sources).embeddings * embed_images(exact, sources).embeddings).sum(-1)
     assert cosine.min() > 0.9999
+
+
+@pytest.mark.parametrize("mode", ["fast", "bf16"])
+def test_small_pictures_are_prepared_as_by_the_exact_one(exact: Encoder, mode: str) -> None:
+    fast, image = load_encoder(f"lite:{mode}", "cpu"), Image.fromarray(data.coffee()).resize((600, 447))
+    for source in (jpeg(image), image):
+        assert torch.equal(fast.prepare_source(source), exact.prepare_source(source))
+
+
+def test_damaged_files_are_named_as_by_the_exact_one(exact: Encoder, tmp_path) -> None:
+    path, fast = tmp_path / "half.jpg", load_encoder("lite:fast", "cpu")
+    path.write_bytes(jpeg(Image.fromarray(data.coffee()).resize((900, 600)))[:20000])
+    for source in (path, path.read_bytes(), tmp_path / "nowhere.jpg"):
+        with pytest.raises(ImageError) as want:
+            exact.prepare_source(source)
+        with pytest.raises(ImageError) as got:
+            fast.prepare_source(source)
+        assert str(got.value) == str(want.value)
 
 
 def test_bfloat16_is_close(exact: Encoder) -> None:
