@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -68,6 +69,8 @@ class Store:
         self.path = path
         self.database = database
         self._cleanup = cleanup
+        self._asking = threading.Lock()
+        self._answering: sqlite3.Connection | None = None
         meta = dict(database.execute("SELECT key, value FROM meta"))
         self.encoder: str = meta["encoder"]  # the name that `load_encoder` takes
         self.fingerprint: str = meta["fingerprint"]
@@ -172,8 +175,10 @@ class Store:
 
         On a connection of its own: SQLite may hold that of the writing thread while it waits for Python to run `seal`.
         """
-        with closing(connect(self.path, write=False)) as database:
-            return database.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None
+        with self._asking:
+            if self._answering is None:
+                self._answering = self._cleanup.enter_context(closing(connect(self.path, write=False)))
+            return self._answering.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None
 
     def embeddings(self, *, verify: bool = False) -> NDArray[np.float32]:
         """Return all rows, memory-mapped; some may belong to no file any more. `verify` checks every byte.  -> [N, D]

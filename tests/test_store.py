@@ -3,11 +3,14 @@
 import os
 import shutil
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 
+import fewshot.store as store_module
+from fewshot.database import connect
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, StoreLocked, UnknownName
 from fewshot.store import Store
@@ -54,6 +57,22 @@ def test_what_was_written_is_read_back(filled):
         assert store.labels() == {"cat": 1, "dog": 2, None: 1}
         assert store.skipped() == [("/x/5", "damaged")]
         assert ("a" in store, "z" in store) == (True, False)
+
+
+def test_threads_are_told_what_is_there_by_one_connection_while_it_changes(filled, rng, monkeypatch):
+    path, _ = filled
+    opened = []
+    monkeypatch.setattr(store_module, "connect", lambda *a, **k: opened.append(connect(*a, **k)) or opened[-1])
+    with Store.open(path, write=True) as store, ThreadPoolExecutor(4) as pool:
+        before = len(opened)
+        for number in range(20):
+            asked = ["a", f"new {number}", f"new {number - 1}"] * 20
+            assert list(pool.map(store.__contains__, asked)) == [True, False, number > 0] * 20
+            put(store, [f"new {number}"], rng.normal(size=(1, 3)), [])
+        assert len(opened) == before + 1
+    with pytest.raises(sqlite3.ProgrammingError):  # closed
+        opened[-1].execute("SELECT 1")
+    assert not [name for name in os.listdir(path) if name.endswith(("-wal", "-shm"))]
 
 
 def test_masks_and_entries_by_label(filled):
