@@ -2,7 +2,8 @@
 
 torch scales what begins at a whole pixel, and sees nothing beyond it. The exact square often begins at half a pixel,
 and near its edges the picture around it counts. So a larger part is scaled by the same step and the square cut out of
-the result: it begins m steps before the square, with m such that this is at a whole pixel, or very nearly so.
+the result: it begins m steps before the square, with m such that this is at a whole pixel, or very nearly so. Where that
+is outside of the picture, black stands there, and the few results that see it are PIL's.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from fewshot.pixels import Pixels, upright
 from fewshot.slabs import uninitialised
 
 TORCH_SQUARE = "torch bicubic of the square amid its surroundings, edges by PIL"  # part of the fingerprint
-MARGIN, REACH = 2, 64  # pixels of the result before the square: what the bicubic kernel sees, and at most
+MARGIN, REACH = 2, 128  # pixels of the result before the square: what the bicubic kernel sees, and at most
 LARGE = 2 * SIZE  # pixels of the shorter side of a picture that is worth it
-SHIFT, FINE = 0.005, 0.001  # pixels of the result by which the square may be off, and that make no difference
+SHIFT, CLOSE, FINE = 0.01, 0.003, 0.001  # pixels of the result by which the square may, should, need not be off
 ROUND_UP = 1 + 1e-9  # else 223.99... pixels would become 223
 
 
@@ -68,7 +69,7 @@ def part(total: float, side: float) -> Part | None:
     if start == 0:
         return Part(0, whole, 0)
     off = {m: abs(start - m * step - round(start - m * step)) / step for m in range(MARGIN, REACH + 1)}
-    before = min(off, key=lambda m: (off[m] // FINE, m))
+    before = min(off, key=lambda m: (off[m] > CLOSE or m * step > start, off[m] // FINE, m))
     if off[before] > SHIFT:
         return None
     first = round(start - before * step)
