@@ -2,8 +2,8 @@
 
 torch scales what begins at a whole pixel, and sees nothing beyond it. The exact square often begins at half a pixel,
 and near its edges the picture around it counts. So a larger part is scaled by the same step and the square cut out of
-the result: it begins m steps before the square, with m such that this is at a whole pixel, or very nearly so. Where that
-is outside of the picture, black stands there, and the few results that see it are PIL's.
+the result: it begins m steps before the square, with m such that this is at a whole pixel, or very nearly so. Where
+that is outside of the picture, black stands there, and the few results that see it are PIL's.
 """
 
 from __future__ import annotations
