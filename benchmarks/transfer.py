@@ -4,7 +4,7 @@
 
 Ten source/target pairs: for each, 5 labelled target items a class, drawn 8 times; accuracy on target items that no draw
 holds, without the source and with it by every strategy; and the advice, given from the first draw alone. The rule of
-the advice was made on these pairs and those of `transfer_development.py`, so `transfer_fresh.py` has others. Then the
+the advice was made on these pairs and those of `transfer_development.py`, so `transfer_unseen.py` has others. Then the
 ranking of seven encoders and feature depths by scores that train nothing, against their accuracy at 16 shots.
 Interrupted, it goes on where it stopped. Embeddings are kept in CACHE.
 """
@@ -108,9 +108,10 @@ def text(result: dict) -> str:
         "transfer (`ridge` on the target alone) with their 95 % half widths over draws, which share their test items. "
         "The advice is what `fewshot advise` gives for the first draw's labelled items; it is right when the accuracy "
         "of what it advises lies within the interval of the best strategy's. Made by `" + result["command"] + "`. "
-        "The rule of the advice was made on these pairs, by which an earlier one was changed three times, and on those "
-        "of [transfer_development.md](transfer_development.md). [transfer_fresh.md](transfer_fresh.md) has pairs "
-        "fixed after it, [transfer_held_out.md](transfer_held_out.md) what earlier rules did on pairs new to them.",
+        "The rule of the advice was made on these pairs, by which earlier ones were changed, and on those of "
+        "[transfer_development.md](transfer_development.md). [transfer_unseen.md](transfer_unseen.md) has pairs fixed "
+        "after it, [transfer_fresh.md](transfer_fresh.md) and [transfer_held_out.md](transfer_held_out.md) what "
+        "earlier rules did on pairs new to them.",
         "",
         tally(pairs),
         "",

@@ -83,6 +83,13 @@ DOMAINS = {
     "letters, other half": Domain("omniglot_background", "omniglot", classes=25, first=7, part=(1, 2)),
     "digits, first third": Domain("digits", part=(0, 3), each=150),
     "digits, second third": Domain("digits", part=(1, 3), each=150),
+    "caltech train, 20 unseen": Domain("caltech101", "caltech101", "train16_seed1", classes=20, first=4),
+    "caltech test, 20 unseen": Domain("caltech101", "caltech101", "test", classes=20, first=4),
+    "cifar, 20 unseen, one half": Domain("cifar_fs", "cifar_fs", classes=20, first=3, part=(0, 2)),
+    "cifar, 20 unseen, other half": Domain("cifar_fs", "cifar_fs", classes=20, first=3, part=(1, 2)),
+    "unseen letters, one half": Domain("omniglot_background", "omniglot", classes=25, first=20, part=(0, 2)),
+    "unseen letters, other half": Domain("omniglot_background", "omniglot", classes=25, first=20, part=(1, 2)),
+    "digits, last third": Domain("digits", part=(2, 3), each=150),
     "caltech, 20 classes": Domain("caltech101", "caltech101", classes=20),
     "cifar, 20 classes": Domain("cifar_fs", "cifar_fs", classes=20),
 }
@@ -117,6 +124,10 @@ REVIEWS = {kind: Sentences(kind) for kind in KINDS} | {
     "films, weak": Sentences("films", 0.4, 1.0, stop=400),
     "products, weak": Sentences("products", 0.4, 1.0, stop=280),
     "editorials, weak, second part": Sentences("editorials", 0.4, 1.0, start=300, stop=600),
+    "films, fourth part": Sentences("films", start=1500, stop=2000),
+    "films, fifth part": Sentences("films", start=2000, stop=2500),
+    "editorials, weak, third part": Sentences("editorials", 0.4, 1.0, start=600, stop=781),
+    "tweets, weak, second part": Sentences("tweets", 0.4, 1.0, start=140, stop=294),
 }
 
 

@@ -79,7 +79,10 @@ def accuracy(strategy: Strategy, pair: Pair, learn: Tensor, test: Tensor) -> flo
 def truth(found: dict[str, Floats]) -> dict[str, dict[str, object]]:
     """Accuracy of each strategy over the draws, and its gain on no transfer, paired; test items are the same ones."""
     gain = {name: mean_interval(values - found[ALONE]) for name, values in found.items()}
-    return {n: {"accuracy": asdict(mean_interval(v)), "gain": asdict(gain[n])} for n, v in found.items()}
+    return {
+        name: {"accuracy": asdict(mean_interval(values)), "gain": asdict(gain[name]), "draws": values.tolist()}
+        for name, values in found.items()
+    }
 
 
 def run_case(case: Case, source: Features, target: Features, *, slow: bool = True) -> dict[str, object]:

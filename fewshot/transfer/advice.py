@@ -12,7 +12,7 @@ from typing import Any
 from fewshot.database import is_store
 from fewshot.metrics.interval import Estimate
 from fewshot.transfer.trial import ALONE, STACK, Pair, Trial, candidates, try_out
-from fewshot.transfer.verdict import leaning, surely, verdict
+from fewshot.transfer.verdict import beyond, leaning, surely, verdict
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
 
@@ -70,9 +70,9 @@ class Advice:
         gain = self.gains[self.strategy]
         size = f"{100 * gain.mean:+.1f} +- {100 * gain.half_width:.1f} points on the target alone"
         if self.strategy == STACK:
-            return f"it weighs the source by how much that helps on held-out items, down to not at all: {size}"
+            return f"it blends ways to use the source, and leaves it out where held-out items contradict it: {size}"
         if STACK in self.accuracy:
-            return f"the source is good as it is: better probabilities on held-out items than {STACK}; {size}"
+            return f"the source is good as it is: surely better probabilities on held-out items than {STACK}; {size}"
         return f"best probabilities on held-out items of {len(self.accuracy)} tried: {size}"
 
     def to_json(self) -> dict[str, Any]:
@@ -159,15 +159,18 @@ def advise(
 
 
 def choose(trial: Trial) -> str:
-    """The strategy to use: `stacking` or `pooled`, whichever has the smaller Brier score on held-out items.
+    """The strategy to use: `stacking`, or `pooled` where its Brier score on held-out items is surely smaller.
 
     The best of many on few items looks better than it is, so only these two are offered: one that gives the source no
-    more weight than held-out items warrant, and one that trusts it as it is, which is best where it fits and labelled
-    items are too few to show it. Where the classes differ, or these were not tried, all that were are offered, the
-    target alone among them. It is also taken where even the choice hurts.
+    more weight than held-out items warrant, and one that trusts it as it is, which is best where the domains are alike.
+    Surely means by more than one standard error over the items. Where the classes differ, or these were not tried, the
+    smallest score of all that were tried decides, the target alone among them. It is also taken where even the choice
+    hurts.
     """
-    offered = [name for name in (STACK, POOLED) if name in trial.log_p] if STACK in trial.log_p else list(trial.log_p)
-    best = trial.best(offered)
+    best = trial.best()
+    if STACK in trial.log_p:
+        alike = POOLED in trial.log_p and beyond(trial.skill(POOLED, STACK), 1.0) > 0
+        best = POOLED if alike else STACK
     return ALONE if verdict(trial.gain(best), trial.skill(best)) < 0 else best
 
 

@@ -73,12 +73,12 @@ class Trial:
         """
         return mean_interval((self.right(name) - self.right(ALONE)).numpy())
 
-    def skill(self, name: str) -> Estimate:
-        """Brier score of the target alone less that of a strategy, so that above 0 is better, with its half width.
+    def skill(self, name: str, other: str = ALONE) -> Estimate:
+        """Brier score of the target alone, or another, less that of a strategy, so that above 0 is better.
 
         It sees a smaller difference than accuracy does, which only changes when an answer does.
         """
-        return mean_interval((self.brier(ALONE) - self.brier(name)).numpy())
+        return mean_interval((self.brier(other) - self.brier(name)).numpy())
 
     def best(self, names: Sequence[str] = ()) -> str:
         """The strategy of least mean Brier score, of those named or of all; on equal ones the earlier."""
@@ -86,12 +86,16 @@ class Trial:
 
 
 class Stack(Protocol):
-    """A strategy that blends the log-probabilities of its members."""
+    """A strategy that blends the scores of its members."""
 
     members: tuple[str, ...]
 
-    def weigh(self, log_p: Tensor, labels: Tensor) -> Tensor:
-        """Weights from log-probabilities of items that members were not fitted to.  [n, C, M], [n] -> [M]"""
+    def weigh(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Weights from logits for items that members were not fitted to.  [n, C, M], [n] -> [M]"""
+        ...
+
+    def blend(self, scores: Tensor, weights: Tensor) -> Tensor:
+        """Logits of all members together.  [n, C, M], [M] -> [n, C]"""
         ...
 
 
@@ -186,7 +190,7 @@ def stacked(stack: Stack, log_p: Tensor, labels: Tensor, folds: Tensor) -> Tenso
     for r, fold in enumerate(folds):
         for k in fold.unique():
             weights = stack.weigh(log_p[r, fold != k], labels[fold != k])  # [M]
-            blended[r, fold == k] = (log_p[r, fold == k] @ weights).log_softmax(-1)
+            blended[r, fold == k] = stack.blend(log_p[r, fold == k], weights).log_softmax(-1).clamp_min(LEAST)
     return blended
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewshot import LinearHead, Strategy, Task, hookimpl, make_task, option
 from fewshot.errors import MissingInput
 from fewshot.task import one_hot
+from fewshot.transfer.spectrum import spectrum
 from fewshot_plugins._weighted import weighted_ridge
 from fewshot_plugins.ridge import Ridge
 
@@ -56,7 +57,7 @@ def learn_metric(problems: list[tuple[Tensor, Tensor]], lam: float, epsilon: flo
     problems
         one (items [n, D], one-hot labels [n, C]) a label set.
     """
-    dim = problems[0][0].shape[1]
+    dim, problems = problems[0][0].shape[1], [condensed(x, y) for x, y in problems]
     metric = Metric(1.0, problems[0][0].new_zeros(dim, 0), problems[0][0].new_zeros(0))
     for _ in range(rounds):
         found = []
@@ -66,6 +67,22 @@ def learn_metric(problems: list[tuple[Tensor, Tensor]], lam: float, epsilon: flo
             found.append(metric.times(w))
         metric = shared_metric(torch.cat(found), dim, epsilon)
     return metric
+
+
+def condensed(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """At most 2 D rows with the regression weights of n, in any metric: those depend on x'x and x'y about the means.
+
+    With V the principal axes of the centred x and e their energies, rows sqrt(e) V' have its x'x, and with targets
+    V'x'y / sqrt(e) its x'y; beside their mirror images, all over sqrt(2), both have mean 0.
+
+    [n, D], [n, C] -> [2 R, D], [2 R, C]
+    """
+    if len(x) <= 2 * x.shape[1]:
+        return x, y
+    left, _ = spectrum(x - x.mean(0))  # [n, R]
+    rows = left.mT @ (x - x.mean(0)) / 2**0.5  # [R, D] sqrt(e) V'
+    targets = left.mT @ (y - y.mean(0)) / 2**0.5  # [R, C]
+    return torch.cat([rows, -rows]), torch.cat([targets, -targets])
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ REFERENCES = {  # strategy: (what it is compared with, file, part of the test's 
     "ridge": ("scikit-learn's RidgeClassifier", "test_ridge.py", "scores_equal_scikit_learn"),
     "sae": ("scipy's solve_sylvester", "test_sae.py", "both_directions_equal_scipy"),
     "simpleshot": ("the formula in loops, and easyfsl", "test_simpleshot.py", "predictions_equal_easyfsl"),
-    "stacking": ("scipy's minimiser and its docstring in loops", "test_stacked_transfer.py", "minimise_its_loss"),
+    "stacking": ("scipy's minimiser, its docstring in loops", "test_stacked_transfer.py", "weights_are_learned_where"),
     "stata": ("the updates in loops", "test_transclip.py", "stata_follows_the_anchored_updates"),
     "subspace": ("skada", "test_alignment.py", "subspace_is_skada_s"),
     "task_res": ("the paper's loss under torch's AdamW", "test_text_descent.py", "task_res_is_the_papers_loss"),

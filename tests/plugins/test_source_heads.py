@@ -11,9 +11,10 @@ from fewshot.arrays import unit
 from fewshot.errors import MissingInput
 from fewshot.testing import toy_queries, toy_task
 from fewshot_plugins._domains import domains
+from fewshot_plugins._weighted import weighted_ridge
 from fewshot_plugins.biased_ridge import TRUSTS, BiasedRidge, source_classifier
 from fewshot_plugins.dann import Dann, adapt, discriminator_loss, examples, losses, start
-from fewshot_plugins.multi_task import MultiTask, learn_metric
+from fewshot_plugins.multi_task import MultiTask, condensed, learn_metric
 from fewshot_plugins.ridge import PENALTIES, Ridge
 
 
@@ -96,6 +97,18 @@ def test_the_metric_minimises_the_trace_norm_problem() -> None:
 
     found = min(minimize(value, w.ravel() + noise, method="BFGS").fun for noise in rng.normal(size=(5, 20)) * 0.1)
     assert value(w.ravel()) == pytest.approx(found, rel=1e-3)
+
+
+@pytest.mark.parametrize("rank", [3, 5])
+def test_few_rows_stand_for_many_in_a_regression_under_any_metric(rank: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(40, rank, generator=rng, dtype=torch.float64) @ torch.randn(rank, 5, generator=rng).double() + 2
+    y, metric = torch.rand(40, 3, generator=rng, dtype=torch.float64), torch.rand(5, 5, generator=rng).double()
+    fewer = condensed(x, y)
+    assert fewer[0].shape == (2 * rank, 5)
+    found, wanted = (weighted_ridge(a @ metric, b, torch.ones(len(a)).double(), 0.3)[0] for a, b in (fewer, (x, y)))
+    torch.testing.assert_close(found, wanted)
+    assert len(condensed(x[:9], y[:9])[0]) == 9
 
 
 def test_a_shared_structure_helps_and_classes_need_not_be_shared() -> None:

@@ -92,10 +92,10 @@ def test_stacking_is_scored_by_weights_that_other_folds_chose() -> None:
     each = torch.stack([found.log_p[name][0] for name in stack.members], -1)  # [n, C, M]
     for k in fold.unique():
         weights = stack.weigh(each[fold != k], case.labels[fold != k])
-        wanted = (each[fold == k] @ weights).log_softmax(-1)
+        wanted = stack.blend(each[fold == k], weights).log_softmax(-1)
         torch.testing.assert_close(found.log_p["stacking"][0, fold == k], wanted)
     foreign = try_out(pair("other classes"), ["stacking"], rounds=1)
-    assert set(foreign.log_p) == {"ridge", "multi_task"}
+    assert set(foreign.log_p) == {"ridge", "multi_task", "bayes"}
     assert "0 of them the task's" in foreign.left_out["stacking"]
 
 
