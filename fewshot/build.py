@@ -205,7 +205,7 @@ def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> 
                 raise DataError(f"nothing in {store.path} matches {target!r}; nothing was removed")
             total += count
         for label in dict.fromkeys(labels):
-            store.mask([label])  # raises for a label that is not there
+            store.check_labels([label])
             total += database.execute("DELETE FROM files WHERE label = ?", (label,)).rowcount
     return total
 

@@ -220,14 +220,18 @@ class Store:
         UnknownName
             for a label that no picture has.
         """
-        known = self.labels() if labels else {}
-        for label in labels:
-            if label not in known:
-                raise unknown(f"label in {self.path}:", label, [name for name in known if name])
+        self.check_labels(labels)
         listed = self.database.execute(ROWS, _wanted(labels, globs)).fetchall()
         allowed = np.zeros(self.rows, bool)  # counted last: a writer may have added rows meanwhile, and takes none away
         allowed[[row for (row,) in listed]] = True
         return allowed
+
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Raise UnknownName for a label that no picture has."""
+        known = self.labels() if labels else {}
+        for label in labels:
+            if label not in known:
+                raise unknown(f"label in {self.path}:", label, [name for name in known if name])
 
     def labels(self) -> dict[str | None, int]:
         """Return the number of pictures of each label; None counts those without."""

@@ -54,7 +54,7 @@ def query(
     if html is not None:
         check_replaceable(html)
     with Store.open(index) as store:
-        store.mask(labels)
+        store.check_labels(labels)
     found = _search(index, queries, device, top=top, labels=labels, globs=globs, least=min_score)
     if html is not None:
         from fewshot.sheet import Section, write_sheet
