@@ -125,8 +125,7 @@ def run(given: argparse.Namespace) -> dict[str, object]:
                     flush=True,
                 )
     return {
-        "command": "python benchmarks/accuracy.py --data DATA --cache CACHE "
-        f"--encoder {given.encoder} --draws {given.draws} --seed {given.seed} --out OUT",
+        "command": " ".join(["python benchmarks/accuracy.py --data DATA --cache CACHE", *chosen(given), "--out OUT"]),
         "encoder": encoder.name,
         "fingerprint": encoder.fingerprint,
         "device": "cpu",
@@ -136,6 +135,13 @@ def run(given: argparse.Namespace) -> dict[str, object]:
         "left_out": sorted(set(missing)),
         "cells": cells,
     }
+
+
+def chosen(given: argparse.Namespace) -> list[str]:
+    """The options that say what the table is of."""
+    sets = [] if given.sets == list(SOURCES) else ["--sets", *given.sets]
+    strategies = ["--strategies", *given.strategies] if given.strategies else []
+    return [f"--encoder {given.encoder} --draws {given.draws} --seed {given.seed}", *sets, *strategies]
 
 
 def spec_of(name: str, shots: int, given: argparse.Namespace) -> EpisodeSpec:
