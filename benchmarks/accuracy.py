@@ -2,9 +2,13 @@
 
 Every class at once, support drawn at random, queries the test split (the rest where the data has none), phrases the
 class names in the encoder's own templates. Random draws fit closed-form strategies 100 times, slower ones fewer (`n`
-says how many). An interrupted run goes on where it stopped.
+says how many); results/accuracy_thousand.md has 1,000 draws of `auto` and its members where these take little time. An
+interrupted run goes on where it stopped.
 
     python benchmarks/accuracy.py --data DATA --cache CACHE --out benchmarks/results/accuracy
+    python benchmarks/accuracy.py --data DATA --cache CACHE --draws 1000 \
+        --sets clothing_small grocery_fruit sign_digits --strategies auto zero_shot prototypical ridge gda \
+        --out benchmarks/results/accuracy_thousand
 """
 
 from __future__ import annotations
