@@ -151,5 +151,10 @@ def prepare(image: Image.Image, width: float = 0, height: float = 0) -> Tensor:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     colours = image if image.mode == "RGB" else image.convert("RGB")  # convert would copy a large picture
-    scaled = colours.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box)
+    return scale(colours, (SIZE, SIZE), box)
+
+
+def scale(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float]) -> Tensor:
+    """Scale a box of an RGB picture to `size` (width, height).  -> [3, height, width] uint8"""
+    scaled = image.resize(size, Image.Resampling.BICUBIC, box)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)

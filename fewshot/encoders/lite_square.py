@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewshot.encoders.lite_image import SIZE, prepare
+from fewshot.encoders.lite_image import SIZE, prepare, scale
 from fewshot.pixels import Pixels, upright
 from fewshot.slabs import uninitialised
 
@@ -54,12 +54,12 @@ def prepare_pixels(pixels: Pixels) -> Tensor:
     square = scaled[:, down.before : down.before + SIZE, across.before : across.before + SIZE]
     step = side / SIZE
     start, breadth = abs(pixels.width - pixels.height) / 2, MARGIN * step
-    if across.first < 0:
-        near = rows[:, : math.ceil(start + 2 * breadth)]
-        square[:, :, :MARGIN] = by_pil(near, (MARGIN, SIZE), (start, 0, start + breadth, side))
+    reach = math.ceil(start + 2 * breadth)
+    if across.first < 0:  # near the edge of a picture PIL sees nothing beyond, as torch does where its pixels begin
+        near = Image.fromarray(np.ascontiguousarray(rows[:, :reach]))
+        square[:, :, :MARGIN] = scale(near, (MARGIN, SIZE), (start, 0, start + breadth, side))
     if down.first < 0:
-        near = rows[: math.ceil(start + 2 * breadth)]
-        square[:, :MARGIN] = by_pil(near, (SIZE, MARGIN), (0, start, side, start + breadth))
+        square[:, :MARGIN] = scale(Image.fromarray(rows[:reach]), (SIZE, MARGIN), (0, start, side, start + breadth))
     return upright(square, pixels.orientation)
 
 
@@ -85,13 +85,3 @@ def cut(rows: NDArray[np.uint8], down: Part, across: Part) -> NDArray[np.uint8]:
     out = uninitialised(len(inside) + above, inside.shape[1] + left, 3)
     out[:above], out[above:, :left], out[above:, left:] = 0, 0, inside
     return out
-
-
-def by_pil(rows: NDArray[np.uint8], size: tuple[int, int], box: tuple[float, float, float, float]) -> Tensor:
-    """Scale a box to `size` (width, height).  [H, W, 3] -> [3, height, width]
-
-    Near the edge of a picture it sees nothing beyond, as torch does where its pixels begin; but here they begin
-    elsewhere.
-    """
-    scaled = Image.fromarray(np.ascontiguousarray(rows)).resize(size, Image.Resampling.BICUBIC, box)
-    return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)
