@@ -31,10 +31,10 @@ class Body:
     after: Callable[[Mapping[str, Tensor], Tensor, int], Tensor]
 
 
-def module_body(module: nn.Module, device: torch.device) -> Body:
-    """Make a body of any torch module that maps prepared pictures to features; it stays in the mode for use.
+def module_body(module: nn.Module, normalise: Callable[[Tensor], Tensor]) -> Body:
+    """Make a body of any torch module; it stays in the mode for use. `normalise` makes its input of prepared pictures.
 
-    What a module computes before a stage cannot be told from its names: `before` only moves the pictures.
+    What a module computes before a stage cannot be told from its names: `before` only does that.
     """
     tensors = {name: p.detach() for name, p in module.named_parameters()}
     kinds = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm)
@@ -42,7 +42,7 @@ def module_body(module: nn.Module, device: torch.device) -> Body:
     norms = frozenset(name for name in tensors if name.rpartition(".")[0] in owners)
 
     def before(pixels: Tensor, stage: int) -> Tensor:
-        return pixels.to(device, memory_format=torch.channels_last)
+        return normalise(pixels).contiguous(memory_format=torch.channels_last)
 
     def after(weights: Mapping[str, Tensor], x: Tensor, stage: int) -> Tensor:
         features: Tensor = torch.func.functional_call(module, dict(weights), (x,))

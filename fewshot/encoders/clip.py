@@ -13,7 +13,8 @@ from torch import Tensor
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, hub
 from fewshot.encoders.body import Body, module_body, put
-from fewshot.encoders.numerics import exact
+from fewshot.encoders.numerics import exact, fetched
+from fewshot.encoders.preprocessing import Preprocessing
 from fewshot.encoders.weights import fingerprint, state_sha256
 from fewshot.errors import FormatError, InvalidOption, MissingInput, WeightsMissing, unknown
 from fewshot.hookspecs import hookimpl
@@ -51,7 +52,7 @@ class ClipEncoder(Encoder):
         quick_gelu = bool(tag.get("quick_gelu"))
         try:
             # fails when weights are missing or do not fit; create_model would go on with random ones
-            self._model, self._preprocess = open_clip.create_model_from_pretrained(
+            self._model, preprocess = open_clip.create_model_from_pretrained(
                 arch,
                 str(checkpoint),
                 device=device,
@@ -64,11 +65,12 @@ class ClipEncoder(Encoder):
         except Exception as error:  # unpickling, safetensors, shapes, a text tower that wants the hub ...
             raise FormatError(f"{checkpoint} cannot be loaded as {arch}: {hub.first_line(error)}") from error
         self._model.eval()
+        self._preprocessing = Preprocessing.of(preprocess)
         self._tokenize = _tokenizer(name, arch)
         config = open_clip.get_model_config(arch)
         self.dim = int(config["embed_dim"])
         config["quick_gelu"] = quick_gelu or bool(config.get("quick_gelu"))
-        parts = state_sha256(self._model.state_dict()), sorted(config.items(), key=str), self._preprocess
+        parts = state_sha256(self._model.state_dict()), sorted(config.items(), key=str), preprocess
         self._dtype = torch.bfloat16 if name.startswith(f"clip:{HALF}") else torch.float32
         self._model.visual.to(self._dtype)
         self.fingerprint = fingerprint("clip", *parts, str(self._dtype).removeprefix("torch."))
@@ -102,15 +104,15 @@ class ClipEncoder(Encoder):
         return cls(f"clip:{spec}", arch, Path(path) if at else _tag_file(arch, tag, config), config, device)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Apply the model's own preprocessing.  -> [3, H, W]"""
-        prepared: Tensor = self._preprocess(image)
-        return prepared
+        """Apply the model's own preprocessing, up to the normalisation.  -> [3, H, W] uint8 as a rule"""
+        return self._preprocessing.to_pixels(image)
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, 3, H, W] -> [n, D]"""
         with exact():
-            embeddings = unit(self._model.encode_image(batch.to(self.device, self._dtype)).float()).cpu()
-        return embeddings.clone()
+            pixels = self._preprocessing.normalise(batch, self.device).to(self._dtype)
+            embeddings = unit(self._model.encode_image(pixels).float())
+        return fetched(embeddings)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed texts; what is beyond the model's context (77 tokens as a rule) is cut off.  -> [n, D]"""
@@ -126,7 +128,7 @@ class ClipEncoder(Encoder):
         if self._dtype != torch.float32:
             exact = self.name.replace(HALF, "", 1)
             raise MissingInput(f"encoder {self.name!r} is too coarse to be trained further; use {exact}")
-        return module_body(self._model.visual, self.device)
+        return module_body(self._model.visual, lambda pixels: self._preprocessing.normalise(pixels, self.device))
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> None:
         """Change some of the image tower's weights."""

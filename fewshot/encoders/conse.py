@@ -36,8 +36,8 @@ class Bridge:
     digest: str  # of the phrases
 
     def place_images(self, logits: Tensor) -> Tensor:
-        """ImageNet logits to places in text space.  [n, 1000] -> [n, T] unit norm"""
-        return unit(logits.softmax(-1) @ self.places.to(logits.device))
+        """ImageNet logits, on the device of `places`, to places in text space.  [n, 1000] -> [n, T] unit norm"""
+        return unit(logits.softmax(-1) @ self.places)
 
     def place_texts(self, embeddings: Tensor) -> Tensor:
         """Sentence embeddings to places in text space.  [n, T] -> [n, T] unit norm"""

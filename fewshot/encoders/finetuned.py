@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from fewshot.encoders import Encoder, convnet, load_encoder
-from fewshot.encoders.numerics import exact
+from fewshot.encoders.numerics import exact, fetched
 from fewshot.encoders.weights import fingerprint, state_sha256
 from fewshot.errors import FewshotError, FingerprintMismatch, FormatError, InvalidOption
 from fewshot.hookspecs import hookimpl
@@ -107,8 +107,8 @@ class SmallNetwork:
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, c, size, size] uint8 -> [n, D]"""
         with exact():
-            embeddings = convnet.embed(self._network, batch.to(self._device), self.plan).cpu()
-        return embeddings.clone()
+            embeddings = convnet.embed(self._network, batch.to(self._device), self.plan)
+        return fetched(embeddings)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Refused by FinetunedEncoder before it comes here, since `modalities` says pictures only."""

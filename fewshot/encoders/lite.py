@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
@@ -16,7 +17,7 @@ from fewshot.encoders import Encoder, conse, lite_body, lite_half, lite_image, l
 from fewshot.encoders.body import Body
 from fewshot.encoders.lite_square import LARGE, TORCH_SQUARE, prepare_pixels
 from fewshot.encoders.lite_stage import StageEncoder
-from fewshot.encoders.numerics import exact
+from fewshot.encoders.numerics import exact, fetched
 from fewshot.encoders.weights import fingerprint
 from fewshot.hookspecs import hookimpl
 from fewshot.pixels import large_jpeg, pixels_of
@@ -56,6 +57,7 @@ class LiteEncoder(Encoder):
         self._looks = synthesis.class_looks(network.classifier[0].cpu())  # [1000, 1280]
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
+        self._images = dataclasses.replace(self._bridge, places=self._bridge.places.to(device))  # where pictures are
         if device.type == "cpu" and lite_openvino.available():
             self._graph = lite_openvino.compile_encoder(run, self._bridge.places, TEXT_SHARE)
         weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
@@ -97,13 +99,13 @@ class LiteEncoder(Encoder):
             return self._graph(batch)
         pieces = batch.split(PIECE if self.device.type == "cpu" else 512)
         with exact():
-            both = torch.cat([self._embed(piece) for piece in pieces]).cpu()
-        return both.clone()
+            both = torch.cat([self._embed(piece) for piece in pieces])
+        return fetched(both)
 
     def _embed(self, pixels: Tensor) -> Tensor:
         features, logits = self._image(pixels)  # [n, 1280], [n, 1000]
         visual = unit(features) * math.sqrt(1 - TEXT_SHARE)
-        return torch.cat([visual, self._bridge.place_images(logits) * math.sqrt(TEXT_SHARE)], -1)
+        return torch.cat([visual, self._images.place_images(logits) * math.sqrt(TEXT_SHARE)], -1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Say what texts look like, and place them.  -> [n, D]"""

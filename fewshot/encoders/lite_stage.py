@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, lite_image
-from fewshot.encoders.numerics import exact
+from fewshot.encoders.numerics import exact, fetched
 from fewshot.encoders.weights import fingerprint
 from fewshot.errors import unknown
 
@@ -62,5 +62,5 @@ class StageEncoder(Encoder):
         """Embed prepared pictures.  [n, 3, 224, 224] uint8 -> [n, D]"""
         with exact():
             maps = F.avg_pool2d(self._image.maps(batch, self._stage), WINDOW, stride=1)  # [n, channels, side, side]
-            embeddings = unit(maps.flatten(1)).cpu()  # [n, D]
-        return embeddings.clone()
+            embeddings = unit(maps.flatten(1))  # [n, D]
+        return fetched(embeddings)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, hub
-from fewshot.encoders.numerics import exact
+from fewshot.encoders.numerics import exact, fetched
 from fewshot.encoders.weights import fingerprint, state_sha256
 from fewshot.errors import FormatError, InvalidOption
 from fewshot.hookspecs import hookimpl
@@ -55,8 +55,8 @@ class SentenceEncoder(Encoder):
             return torch.zeros(0, self.dim)
         with exact():
             raw = self._model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False)
-            embeddings = unit(raw.float()).cpu()
-        return embeddings.clone()
+            embeddings = unit(raw.float())
+        return fetched(embeddings)
 
 
 def _load(spec: str, device: torch.device) -> Any:

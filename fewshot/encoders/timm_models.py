@@ -13,7 +13,8 @@ from torch import Tensor
 from fewshot.arrays import unit
 from fewshot.encoders import Encoder, hub
 from fewshot.encoders.body import Body, module_body, put
-from fewshot.encoders.numerics import exact
+from fewshot.encoders.numerics import exact, fetched
+from fewshot.encoders.preprocessing import Preprocessing
 from fewshot.encoders.weights import fingerprint, state_sha256
 from fewshot.errors import FormatError, WeightsMissing, unknown
 from fewshot.hookspecs import hookimpl
@@ -35,7 +36,7 @@ class TimmEncoder(Encoder):
         self.device = device
         config = resolve_model_data_config(model)
         self._model = model.float().to(device).eval()
-        self._transform = create_transform(**config, is_training=False)
+        self._preprocessing = Preprocessing.of(create_transform(**config, is_training=False))
         self.dim = self.encode_prepared(torch.zeros(1, *config["input_size"])).shape[1]
         parts = model.pretrained_cfg.get("architecture"), state_sha256(model.state_dict()), sorted(config.items())
         self.fingerprint = fingerprint("timm", *parts, "float32")
@@ -67,16 +68,15 @@ class TimmEncoder(Encoder):
         return TimmStage(spec, model, device, stage) if deep else cls(f"timm:{spec}", model, device)
 
     def prepare(self, image: Image.Image) -> Tensor:
-        """Apply the preprocessing that belongs to the weights.  -> [3, H, W]"""
-        transform: Callable[[Image.Image], Tensor] = self._transform
-        return transform(image.convert("RGB"))
+        """Apply the preprocessing of the weights, up to the normalisation.  -> [3, H, W] uint8 as a rule"""
+        return self._preprocessing.to_pixels(image.convert("RGB"))
 
     def encode_prepared(self, batch: Tensor) -> Tensor:
         """Embed prepared pictures.  [n, 3, H, W] -> [n, D]"""
         with exact():
-            pixels = batch.to(self.device, memory_format=torch.channels_last)
-            embeddings = unit(self._features(pixels).float()).cpu()
-        return embeddings.clone()
+            pixels = self._preprocessing.normalise(batch, self.device).contiguous(memory_format=torch.channels_last)
+            embeddings = unit(self._features(pixels).float())
+        return fetched(embeddings)
 
     def _features(self, pixels: Tensor) -> Tensor:
         features: Tensor = self._model(pixels)
@@ -84,7 +84,7 @@ class TimmEncoder(Encoder):
 
     def body(self) -> Body:
         """Return the model up to its pooled features."""
-        return module_body(self._model, self.device)
+        return module_body(self._model, lambda pixels: self._preprocessing.normalise(pixels, self.device))
 
     def adopt(self, tensors: Mapping[str, Tensor]) -> None:
         """Change some of the model's weights."""

@@ -171,7 +171,7 @@ def test_stages_by_name() -> None:
     )
     assert stages_of(["a.weight", "a.bias", "b.weight"]) == (("a.weight", "a.bias"), ("b.weight",))
     network = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-    assert module_body(network, CPU).norms == {"1.weight", "1.bias"}
+    assert module_body(network, lambda pixels: pixels).norms == {"1.weight", "1.bias"}
 
 
 def test_one_of_each_class_is_held_out_where_it_has_two() -> None:
