@@ -165,7 +165,7 @@ def update(
         if todo:
             model = encoder or _load(store.encoder, device)
             store.check_encoder(model)
-            (engine or _embed)(store, model, counts, batch, todo if progress else None)
+            (engine or embed_here)(store, model, counts, batch, todo if progress else None)
         counts.skipped = store.database.execute(COUNT_SKIPPED).fetchone()[0]
         counts.unchanged = seen - counts.embedded - counts.copies - counts.skipped
     refresh_index(store)
@@ -223,8 +223,8 @@ def _load(name: str, device: str) -> Encoder:
     return load_on_all(name, device)
 
 
-def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
-    """Embed the files to do, committing each batch; show progress if their `total` is given."""
+def embed_here(store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
+    """Embed the files to do, committing each batch; show progress if their `total` is given. An `Engine`."""
     from fewshot.arrays import to_numpy
     from fewshot.embedding import stream
 
@@ -238,8 +238,9 @@ def _embed(store: Store, encoder: Encoder, counts: Counts, batch: int | None, to
                 position += 1
                 yield row[0]
 
+    (count,) = store.database.execute("SELECT count(*) FROM todo").fetchone()
     with Progress(total, str(encoder.device), show=total is not None) as meter:
-        for part in stream(encoder, paths(), batch=batch, known=store):
+        for part in stream(encoder, paths(), batch=batch, known=store.among, total=count):
             done = [*zip(part.kept, part.digests, strict=True), *part.known]
             rows = [(*waiting.pop(position), digest, "ok", "") for position, digest in done]
             rows += [(*waiting.pop(skip.position), skip.digest, "skipped", skip.reason) for skip in part.skipped]

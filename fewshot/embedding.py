@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,8 +13,9 @@ from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder
 from fewshot.errors import InvalidOption, MissingInput
 from fewshot.progress import Progress
-from fewshot.reading import Loaded, load_ahead
+from fewshot.reading import Known, Loaded, load_ahead, stacked
 
+LATELY = 1 << 17  # pictures, many times what is read ahead
 BATCHES_AHEAD = 2  # decoded batches that may wait for the encoder
 CPU_BATCH, GPU_BATCH = 32, 256  # unless the user says otherwise; on a GPU halved as often as its memory demands
 
@@ -63,7 +64,7 @@ def embed_images(
     """
     parts, kept, skipped = [torch.zeros(0, encoder.dim)], [], []
     with Progress(len(sources), str(encoder.device), show=progress) as meter:
-        for part in stream(encoder, sources, batch=batch):
+        for part in stream(encoder, sources, batch=batch, total=len(sources)):
             parts.append(part.embeddings)
             kept += part.kept
             skipped += part.skipped
@@ -76,15 +77,17 @@ def stream(
     sources: Iterable[ImageSource],
     *,
     batch: int | None = None,
-    known: Container[str] | None = None,
+    known: Known | None = None,
     workers: int | None = None,
+    total: int | None = None,
 ) -> Iterator[Batch]:
     """Yield embeddings batch by batch, in the order of the sources, which are read as they are needed.
 
     `batch` defaults to 32 on a CPU and 256 on a GPU. `workers` threads or processes (default: one a core) read, decode
     and prepare; at most `BATCHES_AHEAD` batches wait, and one more is being encoded while a batch is looked at. Given
-    `known`, files are hashed, and those whose hash is in `known`, or was met since, are not embedded again; whoever
-    gives `known` adds the hashes of a batch to it before taking the next.
+    `known`, which is asked from several threads, files are hashed, and those whose hash it knows, or was met since, are
+    not embedded again; whoever gives `known` has it know the hashes of a batch before taking the next. The number of
+    pictures, `total`, tells whether processes pay; without it there are many.
 
     Raises
     ------
@@ -101,7 +104,10 @@ def stream(
         raise InvalidOption(f"batch must be 1 or more, got {batch}")
     with ThreadPoolExecutor(1, thread_name_prefix="encode") as thread:
         before: Future[Batch] | None = None
-        for pixels, rest in _batches(load_ahead(encoder, sources, known, workers, BATCHES_AHEAD * batch), known, batch):
+        loaded = load_ahead(encoder, sources, known, workers, BATCHES_AHEAD * batch, total)
+        pinned = encoder.device.type == "cuda" and torch.cuda.is_available()
+        for pictures, rest in _batches(loaded, batch):
+            pixels = stacked(pictures, pinned) if pictures else None
             coming = thread.submit(_encode, encoder, pixels, rest)
             if before is not None:
                 yield before.result()
@@ -110,38 +116,29 @@ def stream(
             yield before.result()
 
 
-def _batches(
-    loaded: Iterable[Loaded], known: Container[str] | None, batch: int
-) -> Iterator[tuple[Tensor | None, Batch]]:
-    """Collect what is to be encoded together, [n, 3, H, W], and what else came with it."""
+def _batches(loaded: Iterable[Loaded], batch: int) -> Iterator[tuple[list[Tensor], Batch]]:
+    """Collect what is to be encoded together, n [3, H, W], and what else came with it."""
     pixels: list[Tensor] = []
     rest = Batch(torch.empty(0))
-    seen: set[str] = set()  # hashes of this batch
-    before: set[str] = set()  # and of the one that is being encoded, which are not in `known` yet
+    lately: dict[str, None] = {}  # hashes that were not known yet when what is loaded now was looked up
     for item in loaded:
         if item.reason:
             rest.skipped.append(Skipped(item.position, item.source, item.reason, item.digest))
-        elif item.pixels is None or any(
-            item.digest in there for there in (seen, before, () if known is None else known)
-        ):
+        elif item.pixels is None or item.digest in lately:
             rest.known.append((item.position, item.digest))
         else:
             pixels.append(item.pixels)
             rest.kept.append(item.position)
             rest.digests.append(item.digest)
-            seen.update([item.digest] if item.digest else [])
+            if item.digest:
+                lately[item.digest] = None
+            if len(lately) > max(LATELY, 8 * batch):
+                del lately[next(iter(lately))]
         if len(pixels) == batch or len(rest.known) + len(rest.skipped) >= 1000:
-            yield _stacked(pixels), rest
-            pixels, rest, before, seen = [], Batch(torch.empty(0)), seen, set()
+            yield pixels, rest
+            pixels, rest = [], Batch(torch.empty(0))
     if pixels or rest.known or rest.skipped:
-        yield _stacked(pixels), rest
-
-
-def _stacked(pixels: list[Tensor]) -> Tensor | None:
-    """Put pictures together, colours of a pixel side by side if they are so now.  n [3, H, W] -> [n, 3, H, W]"""
-    if pixels and all(p.permute(1, 2, 0).is_contiguous() for p in pixels):
-        return torch.stack([p.permute(1, 2, 0) for p in pixels]).permute(0, 3, 1, 2)
-    return torch.stack(pixels) if pixels else None
+        yield pixels, rest
 
 
 def _encode(encoder: Encoder, pixels: Tensor | None, rest: Batch) -> Batch:

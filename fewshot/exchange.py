@@ -150,7 +150,8 @@ def _add(store: Store, table: Table, file: Path) -> int:
         raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
-    fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in store}
+    known = store.among(digests)
+    fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}
     paths = [os.path.abspath(path) for path in table.paths]
     with store.writing() as database:
         store.append(list(fresh), x[list(fresh.values())])

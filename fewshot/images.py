@@ -26,7 +26,7 @@ MAX_PIXELS = 200_000_000  # larger pictures are refused before they are decoded
 TOO_LARGE = f"more than {MAX_PIXELS // 1_000_000} megapixels"
 ORIENTATION = 0x0112  # the EXIF tag
 REFUSED = {"EPS", "WMF"}  # formats that would start another program
-BLOCK, BLOCKS = 1 << 20, 128  # bytes, and number, of the blocks of memory that Pillow keeps for the next picture
+BLOCK, BLOCKS = 1 << 20, 64  # bytes, and number a worker, of the blocks of memory that Pillow keeps
 
 
 def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
@@ -112,20 +112,21 @@ def content_hash(source: str | Path | bytes) -> str:
 
 
 @contextmanager
-def memory_kept() -> Iterator[None]:
-    """Keep the memory of large pictures for the next ones, Pillow's and ours, 128 MB of each at most, until the end.
+def memory_kept(workers: int = 1) -> Iterator[None]:
+    """Keep the memory of large pictures for the next ones, Pillow's and ours, 64 MB of each a worker, until the end.
 
-    Fresh memory has to be cleared by the system first, which costs a third of the time that decoding takes. Nothing is
-    changed in Pillow where somebody has set it up already, by PILLOW_BLOCKS_MAX or an outer call.
+    Fresh memory has to be cleared by the system first, which costs a third of the time that decoding takes, and more
+    where many threads ask for it. Nothing is changed in Pillow where somebody has set it up already, by
+    PILLOW_BLOCKS_MAX or an outer call.
     """
     core: Any = vars(Image)["core"]  # the types do not list it
     before = core.get_block_size(), core.get_blocks_max()
-    with slabs_kept():
+    with slabs_kept(workers * BLOCKS * BLOCK):
         if before[1]:
             yield
             return
         core.set_block_size(BLOCK)
-        core.set_blocks_max(BLOCKS)
+        core.set_blocks_max(workers * BLOCKS)
         try:
             yield
         finally:

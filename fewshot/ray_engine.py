@@ -117,7 +117,8 @@ def _write(target: Path, encoder: Encoder, files: list[tuple[str, int, int]], ba
 
     vectors, digests, listed = [np.zeros((0, encoder.dim), np.float32)], [], []
     known: set[str] = set()
-    for part in stream(encoder, [path for path, *_ in files], batch=batch, known=known):
+    paths = [path for path, *_ in files]
+    for part in stream(encoder, paths, batch=batch, known=known.intersection, total=len(paths)):
         vectors.append(to_numpy(part.embeddings))
         digests += part.digests
         known.update(part.digests)
@@ -154,7 +155,8 @@ def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
             rows.append((path, size, mtime_ns, *label, digest, "skipped" if reason else "ok", reason))
     skipped = sum(bool(row[-1]) for row in rows)
     wanted = {row[4] for row in rows if not row[-1]}
-    fresh = {digest: at for at, digest in enumerate(about["digests"]) if digest in wanted and digest not in store}
+    wanted -= store.among(list(wanted))
+    fresh = {digest: at for at, digest in enumerate(about["digests"]) if digest in wanted}
     with store.writing() as database:
         store.append([*fresh], vectors[[*fresh.values()]])
         database.executemany(INSERT, rows)

@@ -7,14 +7,16 @@ gained. That is enough beside a network that runs on the CPU, and starves a GPU.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,11 +26,13 @@ from fewshot.encoders import Encoder
 from fewshot.errors import ImageError
 from fewshot.images import content_hash, memory_kept, read_file
 
-FEW = 1024  # pictures that do not pay for starting processes
-CORES = 4  # nor do fewer cores
-CHUNK = 32  # pictures that a process is given at a time
+TRIAL = 1.0  # seconds that threads read alone
+PAYS = 8.0  # seconds of more work for threads that pay for starting processes
+CORES = 4  # fewer do not
+CHUNK = 16  # pictures that a process is given at a time
 Job = TypeVar("Job")
 Done = TypeVar("Done")
+Known = Callable[[Sequence[str]], Collection[str]]  # tells those of some content hashes that need no embedding
 Chunk = list[tuple[int, ImageSource]]  # positions and sources
 Told = list[tuple[str, str]]
 
@@ -44,37 +48,61 @@ class Loaded(NamedTuple):
 
 
 def load_ahead(
-    encoder: Encoder, sources: Iterable[ImageSource], known: Container[str] | None, workers: int | None, ahead: int
+    encoder: Encoder,
+    sources: Iterable[ImageSource],
+    known: Known | None,
+    workers: int | None,
+    ahead: int,
+    total: int | None = None,
 ) -> Iterator[Loaded]:
     """Yield prepared pictures in the order of the sources, at most `ahead` of them waiting, and a few a worker.
 
-    Files are hashed if `known` is given, and threads do not decode what is in it. After the first 1,024 pictures
-    processes take over where the encoder is on a GPU and there are cores enough.
+    Files are hashed if `known` is given, and threads do not decode what it knows. Where the encoder is on a GPU and
+    there are cores enough, processes take over after a second, unless what is left of `total` is soon done.
     """
-    jobs, count = enumerate(sources), workers or cores()
-    if encoder.device.type != "cuda" or count < CORES:
-        yield from _in_threads(partial(load, encoder, known=known), jobs, count, ahead)
-        return
-    yield from _in_threads(partial(load, encoder, known=known), islice(jobs, FEW), count, ahead)
-    first = next(jobs, None)
-    if first is None:
-        return
+    jobs: Iterator[tuple[int, ImageSource]] = enumerate(sources)
+    count, done, begin = workers or cores(), 0, time.monotonic()
+    in_threads = partial(_in_threads, partial(load, encoder, known=known), workers=count, ahead=ahead)
+    if encoder.device.type == "cuda" and count >= CORES:
+        for item in in_threads(_for_seconds(TRIAL, jobs)):
+            yield item
+            done += 1
+        first = [*islice(jobs, 1)]
+        jobs = chain(first, jobs)
+        if first and (total is None or (total - done) * (time.monotonic() - begin) > PAYS * done):
+            yield from _in_processes(encoder, jobs, known, count, -(-ahead // CHUNK))
+    yield from in_threads(jobs)
+
+
+def _in_processes(
+    encoder: Encoder, jobs: Iterator[tuple[int, ImageSource]], known: Known | None, count: int, ahead: int
+) -> Iterator[Loaded]:
     with Decoders(load_chunk if known is None else load_hashed, encoder, count) as decoders:
 
-        def read(chunk: Chunk) -> tuple[Chunk, Told, Tensor]:
-            return chunk, *decoders.do(chunk)
+        def read(chunk: Chunk) -> tuple[Chunk, Told, Tensor, Collection[str]]:
+            told, pixels = decoders.do(chunk)
+            return chunk, told, pixels, () if known is None else known([digest for digest, _ in told])
 
-        for chunk, told, pixels in _in_threads(read, _chunks(chain([first], jobs)), count, -(-ahead // CHUNK)):
+        for chunk, told, pixels, there in _in_threads(read, _chunks(jobs), count, ahead):
             decoded = iter(pixels)
             for (position, source), (digest, reason) in zip(chunk, told, strict=True):
-                yield Loaded(position, source, digest, None if reason else next(decoded), reason)
+                picture = None if reason else next(decoded)
+                yield Loaded(position, source, digest, None if digest in there else picture, reason)
+
+
+def _for_seconds(seconds: float, jobs: Iterator[Job]) -> Iterator[Job]:
+    end = time.monotonic() + seconds
+    for job in jobs:
+        yield job
+        if time.monotonic() >= end:
+            return
 
 
 def _in_threads(work: Callable[[Job], Done], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Done]:
     """Do the jobs in threads, and yield what comes of each in their order, `ahead` and a few a worker being done."""
     queue: deque[Future[Done]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    with memory_kept():
+    with memory_kept(workers):
         try:
             for job in jobs:
                 queue.append(pool.submit(work, job))
@@ -91,19 +119,31 @@ def _chunks(jobs: Iterator[tuple[int, ImageSource]]) -> Iterator[Chunk]:
         yield chunk
 
 
-def load_chunk(encoder: Encoder, chunk: Chunk, known: Container[str] | None = None) -> tuple[Told, Tensor]:
+def load_chunk(encoder: Encoder, chunk: Chunk, known: Known | None = None) -> tuple[Told, Tensor]:
     """Read and prepare pictures.  -> content hash and what is wrong, of each; pixels of the others [n, 3, H, W]"""
     found = [load(encoder, job, known) for job in chunk]
     pixels = [item.pixels for item in found if item.pixels is not None]
-    return [(item.digest, item.reason) for item in found], torch.stack(pixels) if pixels else torch.zeros(0)
+    return [(item.digest, item.reason) for item in found], stacked(pixels) if pixels else torch.zeros(0)
+
+
+def stacked(pixels: Sequence[Tensor], pinned: bool = False) -> Tensor:
+    """Put pictures together, colours of a pixel side by side if they are so now.  n >= 1 [3, H, W] -> [n, 3, H, W]
+
+    Memory that is pinned, which needs a GPU, is sooner there, and is used again.
+    """
+    last = all(p.permute(1, 2, 0).is_contiguous() for p in pixels)
+    parts = [(p.permute(1, 2, 0) if last else p).numpy() for p in pixels]
+    out = torch.empty((len(parts), *parts[0].shape), dtype=pixels[0].dtype, pin_memory=pinned)
+    np.stack(parts, out=out.numpy())  # torch would wait for threads on every core, and these are busy decoding
+    return out.permute(0, 3, 1, 2) if last else out
 
 
 def load_hashed(encoder: Encoder, chunk: Chunk) -> tuple[Told, Tensor]:
     """Do the same and hash the files."""
-    return load_chunk(encoder, chunk, ())
+    return load_chunk(encoder, chunk, lambda _: ())
 
 
-def load(encoder: Encoder, job: tuple[int, ImageSource], known: Container[str] | None) -> Loaded:
+def load(encoder: Encoder, job: tuple[int, ImageSource], known: Known | None) -> Loaded:
     """Read and prepare one picture, unless its content is known."""
     (position, source), digest = job, ""
     try:
@@ -111,7 +151,7 @@ def load(encoder: Encoder, job: tuple[int, ImageSource], known: Container[str] |
         if known is not None and isinstance(source, str | Path | bytes):
             content = source if isinstance(source, bytes) else read_file(source)
             digest = content_hash(content)
-            if digest in known:
+            if digest in known([digest]):
                 return Loaded(position, source, digest, None, "")
         return Loaded(position, source, digest, encoder.prepare_source(content), "")
     except ImageError as error:

@@ -10,25 +10,23 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-KEPT = 128 << 20  # most bytes that wait to be used again
-
 _guard = threading.Lock()
 _waiting: list[NDArray[np.uint8]] = []  # appending and popping are atomic
-_keeping = 0
+_most = 0  # bytes that may wait
 
 
 @contextmanager
-def slabs_kept() -> Iterator[None]:
-    """Use memory again, for as long as any thread is inside."""
-    global _keeping
+def slabs_kept(most: int) -> Iterator[None]:
+    """Let up to so many bytes wait to be used again, besides those of other threads that are inside."""
+    global _most
     with _guard:
-        _keeping += 1
+        _most += most
     try:
         yield
     finally:
         with _guard:
-            _keeping -= 1
-            if not _keeping:
+            _most -= most
+            if not _most:
                 _waiting.clear()
 
 
@@ -52,5 +50,5 @@ class _Room:
         self.__array_interface__ = {**slab.__array_interface__, "shape": shape}
 
     def __del__(self) -> None:
-        if _keeping and sum(map(len, _waiting)) + len(self._slab) <= KEPT:
+        if sum(map(len, _waiting)) + len(self._slab) <= _most:
             _waiting.append(self._slab)

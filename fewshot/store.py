@@ -51,6 +51,7 @@ ROWS = """
 SELECT row FROM files WHERE row >= 0 AND (:labels IS NULL OR label IN (SELECT value FROM json_each(:labels)))
 AND (:globs IS NULL OR EXISTS (SELECT 1 FROM json_each(:globs) WHERE files.path GLOB value))
 """
+AMONG = "SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?))"
 ENTRIES = ROWS.replace("SELECT row", "SELECT path, label, row", 1) + "AND row = :row ORDER BY path"
 
 
@@ -170,15 +171,15 @@ class Store:
         """Number of rows of `embeddings`."""
         return int(self.database.execute("SELECT coalesce(max(row) + 1, 0) FROM contents").fetchone()[0])
 
-    def __contains__(self, digest: object) -> bool:
-        """Tell whether a file with this content hash has been embedded; may be asked from any thread.
+    def among(self, digests: Sequence[str]) -> set[str]:
+        """Return those of some content hashes whose files have been embedded; may be asked from any thread.
 
         On a connection of its own: SQLite may hold that of the writing thread while it waits for Python to run `seal`.
         """
         with self._asking:
             if self._answering is None:
                 self._answering = self._cleanup.enter_context(closing(connect(self.path, write=False)))
-            return self._answering.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None
+            return {digest for (digest,) in self._answering.execute(AMONG, (json.dumps(digests),))}
 
     def embeddings(self, *, verify: bool = False) -> NDArray[np.float32]:
         """Return all rows, memory-mapped; some may belong to no file any more. `verify` checks every byte.  -> [N, D]

@@ -17,7 +17,8 @@ from skimage import data
 from torch import nn
 
 from decoder_work import refuses, squares
-from fewshot.decoders import Decoders, _Filled, hollow
+from fewshot.decoders import Decoders, hollow
+from fewshot.decoding import Filled
 from fewshot.encoders import load_encoder
 from fewshot.encoders.spread import SpreadEncoder
 from tiny_models import clip_file, timm_file
@@ -53,7 +54,7 @@ def test_they_do_the_work_whatever_it_prints() -> None:
             pid, found = decoders.do(jobs)
             pids.add(pid)
             assert found.tolist() == [job * job + 1 for job in jobs]
-        assert pids == {process.pid for process in decoders._all}
+        assert pids == set(decoders.pids)
         with pytest.raises(ArithmeticError):  # of this process, which has tried as well
             decoders.do([7])
         assert decoders.do([2])[1].tolist() == [5]
@@ -80,8 +81,8 @@ def test_many_threads_at_once() -> None:
 def test_a_killed_one_is_not_missed() -> None:
     with Decoders(squares, torch.tensor(0), 1) as decoders:
         wait_until(lambda: decoders._ready.qsize() == 1)
-        os.kill(decoders._all[0].pid, signal.SIGKILL)
-        decoders._all[0].wait()
+        os.kill(decoders.pids[0], signal.SIGKILL)
+        wait_until(lambda: gone(decoders.pids[0]))
         for _ in range(2):
             pid, found = decoders.do([5])
             assert (pid, found.tolist()) == (os.getpid(), [25])
@@ -91,7 +92,7 @@ def test_a_killed_one_is_not_missed() -> None:
 def test_none_is_started_without_a_python(executable: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", executable)
     with Decoders(squares, torch.tensor(0), 2) as decoders:
-        assert decoders._all == []
+        assert decoders._first is None
         assert decoders.do([3])[1].tolist() == [9]
 
 
@@ -105,10 +106,10 @@ def test_the_current_folder_is_not_imported_from(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("what", [threading.Lock(), lambda: 0])
 def test_what_cannot_travel_stays_here(what: object) -> None:
     with Decoders(lambda _, jobs: (os.getpid(), torch.tensor(jobs)), what, 2) as decoders:
-        assert decoders._all == []
+        assert decoders._first is None
         assert decoders.do([5])[0] == os.getpid()
     with Decoders(lambda: 0, 0, 1) as decoders:  # type: ignore[arg-type]
-        assert decoders._all == []
+        assert decoders._first is None
 
 
 def test_a_job_that_cannot_travel_is_done_here() -> None:
@@ -116,7 +117,7 @@ def test_a_job_that_cannot_travel_is_done_here() -> None:
         wait_until(lambda: decoders._ready.qsize() == 1)
         with pytest.raises(RuntimeError, match=r"_thread\.lock"):  # what `squares` makes of it, here
             decoders.do([threading.Lock()])
-        assert decoders.do([3])[0] == decoders._all[0].pid
+        assert decoders.do([3])[0] == decoders.pids[0]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_encoders_travel_without_their_networks(name: str, clip_file: Path, timm
     for one in (encoder, SpreadEncoder([encoder, encoder])):
         packed = hollow(one)
         assert len(packed) < 5_000_000
-        there = _Filled(io.BytesIO(packed)).load()
+        there = Filled(io.BytesIO(packed)).load()
         assert torch.equal(there.prepare(picture), encoder.prepare(picture))
 
 
@@ -144,7 +145,7 @@ from fewshot.decoders import Decoders
 with Decoders(squares, torch.tensor(0), 2) as decoders:
     while decoders._ready.qsize() < 2:
         time.sleep(0.02)
-    print(*[process.pid for process in decoders._all], flush=True)
+    print(decoders._first.pid, *decoders.pids, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -162,5 +163,5 @@ def test_they_end_with_a_killed_parent() -> None:
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     pids = [int(pid) for pid in done.stdout.split()]
-    assert len(pids) == 2
+    assert len(pids) == 3
     wait_until(lambda: all(gone(pid) for pid in pids))

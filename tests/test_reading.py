@@ -1,5 +1,6 @@
 """With processes the stream is what it is with threads alone, in order, and leaves none behind."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from fewshot.images import content_hash
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let processes begin after three pictures, five at a time."""
-    for name, value in {"FEW": 3, "CORES": 2, "CHUNK": 5}.items():
+    for name, value in {"TRIAL": 0.0, "PAYS": 0.0, "CORES": 2, "CHUNK": 5}.items():
         monkeypatch.setattr(reading, name, value)
 
 
@@ -30,9 +31,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Decoders]:
         def __init__(self, *given) -> None:
             super().__init__(*given)
             made.append(self)
-            waiting = [self._ready.get(timeout=60) for _ in self._all]
-            for process in waiting:
-                self._ready.put(process)
+            for worker in [self._ready.get(timeout=60) for _ in self._workers]:
+                self._ready.put(worker)
 
     monkeypatch.setattr(reading, "Decoders", Ready)
     return made
@@ -62,7 +62,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def all_of(encoder: Encoder, paths: list[Path]) -> list[Batch]:
     known: set[str] = set()
     found = []
-    for part in stream(encoder, paths, batch=7, workers=2, known=known):
+    for part in stream(encoder, paths, batch=7, workers=2, known=known.intersection):
         known.update(part.digests)
         found.append(part)
     return found
@@ -70,8 +70,9 @@ def all_of(encoder: Encoder, paths: list[Path]) -> list[Batch]:
 
 def test_it_is_the_stream_of_threads(encoder: Encoder, paths: list[Path], asked: list[Decoders]) -> None:
     found = all_of(encoder, paths)
-    assert [len(decoders._all) for decoders in asked] == [2]
-    assert all(process.returncode is not None for process in asked[0]._all)
+    assert [len(decoders.pids) for decoders in asked] == [2]
+    assert asked[0]._first is not None
+    assert asked[0]._first.returncode is not None
     for one, other in zip(found, all_of(load_encoder("toy", "cpu"), paths), strict=True):
         assert torch.equal(one.embeddings, other.embeddings)
         assert (one.kept, one.digests, one.known) == (other.kept, other.digests, other.known)
@@ -95,19 +96,46 @@ def test_pictures_in_memory_and_no_hashes(encoder: Encoder, paths: list[Path], a
 
 def test_known_content_is_left_out(encoder: Encoder, paths: list[Path]) -> None:
     known = {content_hash(path) for path in paths[20:25]}
-    (part,) = stream(encoder, paths[13:], batch=99, workers=2, known=known)
+    (part,) = stream(encoder, paths[13:], batch=99, workers=2, known=known.intersection)
     assert [at for at, _ in part.known] == [7, 8, 9, 10, 11, 17]
     assert len(part.kept) == 21
 
 
-@pytest.mark.parametrize(("count", "workers", "device"), [(3, 2, "cuda"), (40, 1, "cuda"), (40, 2, "cpu")])
+@pytest.mark.parametrize(
+    ("trial", "pays", "total", "workers", "device"),
+    [
+        (60.0, 0.0, None, 2, "cuda"),  # done while they are tried
+        (0.1, 60.0, 200, 2, "cuda"),  # little is left
+        (0.0, 0.0, None, 1, "cuda"),  # one core
+        (0.0, 0.0, None, 2, "cpu"),
+    ],
+)
 def test_when_threads_are_enough(
-    encoder: Encoder, paths: list[Path], asked: list[Decoders], count: int, workers: int, device: str
+    encoder: Encoder,
+    paths: list[Path],
+    asked: list[Decoders],
+    monkeypatch: pytest.MonkeyPatch,
+    trial: float,
+    pays: float,
+    total: int | None,
+    workers: int,
+    device: str,
 ) -> None:
+    monkeypatch.setattr(reading, "TRIAL", trial)
+    monkeypatch.setattr(reading, "PAYS", pays)
     encoder.device = torch.device(device)
-    parts = stream(encoder, paths[:count], batch=8, workers=workers)
-    assert sum(len(part.kept) + len(part.skipped) for part in parts) == count
+    parts = stream(encoder, paths * 5, batch=8, workers=workers, total=total)
+    assert sum(len(part.kept) + len(part.skipped) for part in parts) == 200
     assert not asked
+
+
+def test_processes_come_after_a_while_where_much_is_left(
+    encoder: Encoder, paths: list[Path], asked: list[Decoders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "TRIAL", 0.02)
+    parts = [*stream(encoder, paths * 20, batch=8, workers=2, total=800)]
+    assert [at for part in parts for at in part.kept] == [i for i in range(800) if i % 40 not in (11, 12)]
+    assert len(asked) == 1
 
 
 def test_an_error_in_the_encoder_is_not_swallowed(
@@ -121,6 +149,10 @@ def test_an_error_in_the_encoder_is_not_swallowed(
 def test_nothing_is_left_when_the_stream_is_closed(encoder: Encoder, paths: list[Path], asked: list[Decoders]) -> None:
     parts = stream(encoder, paths * 3, batch=4, workers=2)
     assert len(next(parts).kept) == 4
-    assert [process.poll() for process in asked[0]._all] == [None, None]
+    assert asked[0]._first is not None
+    assert asked[0]._first.poll() is None
     parts.close()
-    assert all(process.poll() is not None for process in asked[0]._all)
+    assert asked[0]._first.poll() is not None
+    for pid in asked[0].pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

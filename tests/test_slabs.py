@@ -23,7 +23,7 @@ def place(array: np.ndarray) -> int:
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_memory_waits_for_every_view_of_it(view: str) -> None:
-    with slabs_kept():
+    with slabs_kept(1000):
         array = uninitialised(4, 5, 3)
         array[:] = 7
         seen, first = VIEWS[view](array), place(array)
@@ -39,20 +39,18 @@ def test_memory_waits_for_every_view_of_it(view: str) -> None:
 
 
 def test_larger_arrays_get_memory_of_their_own() -> None:
-    with slabs_kept():
+    with slabs_kept(1000):
         uninitialised(10)
         assert uninitialised(100, 3).shape == (100, 3)
         uninitialised(100)[:] = 1
 
 
-def test_nothing_is_kept_outside_or_afterwards_or_beyond_the_bound(monkeypatch) -> None:
+def test_nothing_is_kept_outside_or_afterwards_or_beyond_the_bound() -> None:
     uninitialised(10)
     assert not slabs._waiting
-    monkeypatch.setattr(slabs, "KEPT", 25)
-    with slabs_kept():
-        with slabs_kept():
-            a, b, c = (uninitialised(10) for _ in range(3))
-            assert len({place(x) for x in (a, b, c)}) == 3
-            del a, b, c
+    with slabs_kept(10), slabs_kept(15):
+        a, b, c = (uninitialised(10) for _ in range(3))
+        assert len({place(x) for x in (a, b, c)}) == 3
+        del a, b, c
         assert len(slabs._waiting) == 2
     assert not slabs._waiting

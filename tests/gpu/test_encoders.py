@@ -59,14 +59,14 @@ def test_processes_read_for_it(gpu: torch.device, folder: Path, monkeypatch: pyt
         def __init__(self, *given) -> None:
             super().__init__(*given)
             made.append(self)
-            for process in [self._ready.get(timeout=60) for _ in self._all]:
-                self._ready.put(process)
+            for worker in [self._ready.get(timeout=60) for _ in self._workers]:
+                self._ready.put(worker)
 
     monkeypatch.setattr(reading, "Decoders", Ready)
-    for name, value in {"FEW": 3, "CORES": 1, "CHUNK": 4}.items():
+    for name, value in {"TRIAL": 0.0, "PAYS": 0.0, "CORES": 1, "CHUNK": 4}.items():
         monkeypatch.setattr(reading, name, value)
     for _ in range(2):
         found = embed_images(encoder, paths, batch=8)
         assert found.kept == [*range(24)]
         assert (found.embeddings - wanted).abs().max() < 1e-5
-    assert [len(decoders._all) for decoders in made] == [reading.cores()] * 2
+    assert [len(decoders.pids) for decoders in made] == [reading.cores()] * 2
