@@ -112,7 +112,7 @@ class Pipeline:
 
     def round(self) -> dict[str, float]:
         model = sum(map(len, self.pixels)) / seconds(lambda: [self.encoder.encode_prepared(x) for x in self.pixels])
-        with memory_kept(), ThreadPoolExecutor(self.workers) as pool:
+        with memory_kept(self.workers), ThreadPoolExecutor(self.workers) as pool:
             decoding = len(self.paths) / seconds(lambda: list(pool.map(self.decode, self.paths)))
         return {"images_per_s": self.build(), "model_alone_per_s": model, "decoding_alone_per_s": decoding}
 
