@@ -132,9 +132,12 @@ def stacked(pixels: Sequence[Tensor], pinned: bool = False) -> Tensor:
     Memory that is pinned, which needs a GPU, is sooner there, and is used again.
     """
     last = all(p.permute(1, 2, 0).is_contiguous() for p in pixels)
-    parts = [(p.permute(1, 2, 0) if last else p).numpy() for p in pixels]
-    out = torch.empty((len(parts), *parts[0].shape), dtype=pixels[0].dtype, pin_memory=pinned)
-    np.stack(parts, out=out.numpy())  # torch would wait for threads on every core, and these are busy decoding
+    parts = [p.permute(1, 2, 0) if last else p for p in pixels]
+    out = torch.empty((len(parts), *parts[0].shape), dtype=parts[0].dtype, pin_memory=pinned)
+    if pinned and out.dtype != torch.bfloat16:  # torch would wait for threads on every core; these are busy decoding
+        np.stack([p.numpy() for p in parts], out=out.numpy())
+    else:
+        torch.stack(parts, out=out)
     return out.permute(0, 3, 1, 2) if last else out
 
 
