@@ -22,7 +22,7 @@ SCALES = (8, 4, 2)  # at which a JPEG can be decoded in less time
 class Pixels(NamedTuple):
     """A picture as it lies in its file; `upright` turns what is made of it."""
 
-    rows: Tensor  # [H, W, 3] uint8
+    rows: Tensor  # [H, W, 3] uint8; memory for a row may follow, and rows of that length begin at any pixel then
     width: float  # of the whole picture in these pixels: W, or up to one less where the scale is reduced
     height: float
     orientation: int = 1  # 1 to 8, as EXIF has it
@@ -50,8 +50,9 @@ def large_jpeg(source: ImageSource, large: int, smallest_side: int = 0) -> Pixel
             if scale > 1:
                 image.draft(None, (width // scale, height // scale))
                 return Pixels(_rows(image), width / scale, height / scale, turned)
-        rows = simplejpeg.decode_jpeg(content, "RGB", buffer=uninitialised(height, width, 3))  # [H, W, 3]
-        return Pixels(torch.from_numpy(rows), width, height, turned)
+        room = uninitialised(height + 1, width, 3)  # a row more: `Pixels` says why
+        simplejpeg.decode_jpeg(content, "RGB", buffer=room[:height])
+        return Pixels(torch.from_numpy(room)[:height], width, height, turned)
     except Exception:  # noqa: BLE001 - on damaged files decoders raise anything, and `open_image` says what is wrong
         return None
 

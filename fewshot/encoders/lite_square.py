@@ -3,7 +3,9 @@
 torch scales what begins at a whole pixel, and sees nothing beyond it. The exact square often begins at half a pixel,
 and near its edges the picture around it counts. So a larger part is scaled by the same step and the square cut out of
 the result: it begins m steps before the square, with m such that this is at a whole pixel, or very nearly so. Where
-that is outside of the picture, black stands there, and the few results that see it are PIL's.
+that is outside of the picture, black stands there, and where the square sees it, the few results are PIL's.
+
+Nothing is copied if the part lies inside of the picture: its rows are read where they are, as long as the picture's.
 """
 
 from __future__ import annotations
@@ -16,17 +18,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from fewshot.encoders.lite_image import SIZE, prepare, scale
 from fewshot.pixels import Pixels, upright
 from fewshot.slabs import uninitialised
 
-TORCH_SQUARE = "torch bicubic of the square amid its surroundings, edges by PIL"  # part of the fingerprint
+TORCH_SQUARE = "torch bicubic of the square amid its surroundings, edges of the picture by PIL"  # of the fingerprint
 MARGIN, REACH = 2, 128  # pixels of the result before the square: what the bicubic kernel sees, and at most
 LARGE = 2 * SIZE  # pixels of the shorter side of a picture that is worth it
-SHIFT, CLOSE, FINE = 0.01, 0.003, 0.001  # pixels of the result by which the square may, should, need not be off
-ROUND_UP = 1 + 1e-9  # else 223.99... pixels would become 223
+SHIFT, CLOSE = 0.01, 0.002  # pixels of the result by which the square may be off, and need not be
+SUPPORT = 2 - 0.5  # pixels of the result before the square that its first sees: half the kernel, from its middle
 
 
 class Part(NamedTuple):
@@ -48,17 +49,18 @@ def prepare_pixels(pixels: Pixels) -> Tensor:
     if side < SIZE or tall or across is None or down is None:
         image = Image.fromarray(pixels.rows.numpy())
         return upright(prepare(image, pixels.width, pixels.height), pixels.orientation)
-    rows = pixels.rows.numpy()
-    planes = torch.from_numpy(cut(rows, down, across)).permute(2, 0, 1)[None]  # torch would copy with all threads
-    scaled = F.interpolate(planes, scale_factor=SIZE / side * ROUND_UP, mode="bicubic", antialias=True)[0]
-    square = scaled[:, down.before : down.before + SIZE, across.before : across.before + SIZE]
     step = side / SIZE
-    start, breadth = abs(pixels.width - pixels.height) / 2, MARGIN * step
+    size = down.before + SIZE, across.before + SIZE
+    planes = _whole_rows(pixels.rows, down, across).permute(2, 0, 1)[None]
+    scaled = torch.ops.aten._upsample_bicubic2d_aa(planes, size, False, 1 / step, 1 / step)[0]
+    square: Tensor = scaled[:, down.before :, across.before :]
+    rows, start, breadth = pixels.rows.numpy(), abs(pixels.width - pixels.height) / 2, MARGIN * step
     reach = math.ceil(start + 2 * breadth)
-    if across.first < 0:  # near the edge of a picture PIL sees nothing beyond, as torch does where its pixels begin
+    at_edge = start < SUPPORT * step  # where PIL sees nothing beyond, as torch does where its pixels begin
+    if across.first < 0 and at_edge:
         near = Image.fromarray(np.ascontiguousarray(rows[:, :reach]))
         square[:, :, :MARGIN] = scale(near, (MARGIN, SIZE), (start, 0, start + breadth, side))
-    if down.first < 0:
+    if down.first < 0 and at_edge:
         square[:, :MARGIN] = scale(Image.fromarray(rows[:reach]), (SIZE, MARGIN), (0, start, side, start + breadth))
     return upright(square, pixels.orientation)
 
@@ -69,19 +71,31 @@ def part(total: float, side: float) -> Part | None:
     if start == 0:
         return Part(0, whole, 0)
     off = {m: abs(start - m * step - round(start - m * step)) / step for m in range(MARGIN, REACH + 1)}
-    before = min(off, key=lambda m: (off[m] > CLOSE or m * step > start, off[m] // FINE, m))
+    before = min(off, key=lambda m: (off[m] > SHIFT or m * step > start, off[m] // CLOSE, m))
     if off[before] > SHIFT:
         return None
     first = round(start - before * step)
     return Part(first, min(whole, math.ceil(first + (before + SIZE + MARGIN) * step)), before)
 
 
+def _whole_rows(rows: Tensor, down: Part, across: Part) -> Tensor:
+    """Return rows that begin with those of a part and may go on behind them.  [H, W, 3] -> [h, w, 3], in one piece
+
+    As long as the picture's they end in what comes next in memory; at least `before` steps behind the square, which
+    does not see as far.
+    """
+    height, width = down.end - down.first, rows.shape[1]
+    begin = 3 * (down.first * width + across.first)
+    room = rows.untyped_storage().nbytes() - rows.storage_offset()
+    if min(down.first, across.first) >= 0 and begin + 3 * height * width <= room:
+        return rows.as_strided((height, width, 3), (3 * width, 3, 1), rows.storage_offset() + begin)
+    return torch.from_numpy(cut(rows.numpy(), down, across))  # torch would copy with all threads
+
+
 def cut(rows: NDArray[np.uint8], down: Part, across: Part) -> NDArray[np.uint8]:
     """Cut a part out, in one piece; what lies before the picture is black.  [H, W, 3] -> [h, w, 3]"""
     above, left = max(0, -down.first), max(0, -across.first)
     inside = rows[max(0, down.first) : down.end, max(0, across.first) : across.end]
-    if inside.flags.c_contiguous and not above + left:
-        return inside
     out = uninitialised(len(inside) + above, inside.shape[1] + left, 3)
     out[:above], out[above:, :left], out[above:, left:] = 0, 0, inside
     return out

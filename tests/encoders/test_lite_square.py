@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from fewshot.encoders import lite_image
+from fewshot.encoders import lite_image, lite_square
 from fewshot.encoders.lite_square import MARGIN, SHIFT, part, prepare_pixels
 from fewshot.images import open_image
 from fewshot.pixels import Pixels, large_jpeg, pixels_of
@@ -20,7 +20,7 @@ def resized(width: int, height: int) -> Image.Image:
 
 
 LARGE = [(600, 400), (1001, 700), (700, 1001), (1333, 1000), (2003, 1999), (3001, 2001), (801, 448), (450, 451)]
-NEARLY_SQUARE = [(1000, 990), (990, 1000), (1000, 961), (2437, 2462), (2332, 2572), (3000, 2995)]
+NEARLY_SQUARE = [(916, 898), (1000, 990), (990, 1000), (1000, 961), (2437, 2462), (2332, 2572), (3000, 2995)]
 
 
 @pytest.mark.parametrize("size", LARGE + NEARLY_SQUARE)
@@ -52,6 +52,38 @@ def test_a_part_holds_the_square_and_begins_on_a_pixel(total: float) -> None:
     assert abs(begin - (total - side) / 2) <= SHIFT * step
     assert found.before >= MARGIN
     assert begin + side <= found.end <= -(-total // 1)
+
+
+@pytest.mark.parametrize("size", [*LARGE, *NEARLY_SQUARE, (900, 900)])
+def test_rows_read_in_place_are_those_of_a_copy(size: tuple[int, int]) -> None:
+    """Whatever the memory behind the last row holds."""
+    exact = pixels_of(resized(*size))
+    want = prepare_pixels(exact)
+    for value in (0, 255):
+        room = torch.full((size[1] + 1, size[0], 3), value, dtype=torch.uint8)
+        room[:-1] = exact.rows
+        assert torch.equal(prepare_pixels(exact._replace(rows=room[:-1])), want)
+
+
+@pytest.mark.parametrize("size", [(3001, 2001), (2000, 3000), (1333, 1000)])
+def test_a_decoded_file_is_not_copied(size: tuple[int, int], monkeypatch) -> None:
+    out = io.BytesIO()
+    resized(*size).save(out, "JPEG", quality=90)
+    pixels, image = large_jpeg(out.getvalue(), 0), open_image(out.getvalue())
+    want = prepare_pixels(pixels_of(image))
+    monkeypatch.delattr(lite_square, "cut")
+    assert torch.equal(prepare_pixels(pixels), want)
+
+
+@pytest.mark.parametrize("size", [(1027, 1000), (1000, 1027), (1090, 1000), (1000, 1090)])
+def test_where_no_whole_pixel_lies_before_the_square_black_is_not_seen(size: tuple[int, int], monkeypatch) -> None:
+    """The first results as PIL has them, though it scales none of them."""
+    assert part(max(size), min(size)).first < 0
+    image = resized(*size)
+    want = lite_image.prepare(image)
+    monkeypatch.delattr(lite_square, "scale")
+    difference = (prepare_pixels(pixels_of(image)).int() - want.int()).abs()
+    assert max(difference[:, :4].max(), difference[:, :, :4].max()) <= 2
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
