@@ -11,9 +11,7 @@ Interrupted, it goes on where it stopped. Embeddings are kept in CACHE.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +23,7 @@ from transfer_pairs import (
     TESTS,
     Case,
     advice_table,
+    asked,
     draw,
     gain_table,
     gap_table,
@@ -144,11 +143,7 @@ def text(result: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="path without ending; writes .json and .md")
-    given = parser.parse_args()
+    given = asked(__doc__ or "").parse_args()
     file, embeddings = given.out.with_suffix(".json"), Embeddings(given.data, given.cache)
     result = {
         "command": "python benchmarks/transfer.py --data DATA --cache CACHE --out OUT",
@@ -163,7 +158,7 @@ def main() -> None:
     def save() -> None:
         file.write_text(json.dumps(result, indent=1) + "\n")
 
-    run_cases(PAIRS, result["pairs"], embeddings, save, slow=True)
+    run_cases(PAIRS, result["pairs"], embeddings, save, slow=True, again=given.again)
     for name in RANKED:
         if name not in result["ranking"]:
             result["ranking"][name] = run_ranking(name, embeddings)
