@@ -9,8 +9,9 @@ these and those ten, by the accuracies of all strategies and the held-out scores
 members of `stacking`, their prior, the bound on their log-probabilities and when weights are learned, what `choose`
 offers and by which score it chooses, and the levels of `fewshot.transfer.verdict`. An earlier rule was made on the
 first two parts alone and tried on `transfer_fresh.py`, where it was right in 7 of 10 pairs of texts; "more texts" were
-added then, and the rule of today made on all three parts.
-Interrupted, it goes on where it stopped.
+added then, and later rules made on all three parts. That of today (commit 9d99ee7) adds the chance of harm, fitted in
+`transfer_chance.py`, whose levels were chosen here and there, and advises `pooled` only where it helps for certain.
+Interrupted, it goes on where it stopped; `--again` gives the advice anew, by the rule of today.
 """
 
 from __future__ import annotations

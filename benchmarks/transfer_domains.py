@@ -46,6 +46,11 @@ BOTH = (
     "beaver", "butterfly", "chair", "crab", "crocodile", "cup", "dolphin", "elephant", "kangaroo", "lamp", "leopard",
     "lobster", "sunflower",
 )  # fmt: skip
+CLOTHES = ("longsleeve", "outwear", "shirt", "shorts", "skirt")
+FRUITS = (
+    "Golden-Delicious", "Granny-Smith", "Lemon", "Lime", "Nectarine", "Orange", "Peach", "Pink-Lady", "Red-Delicious",
+    "Red-Grapefruit", "Royal-Gala", "Satsumas",
+)  # fmt: skip
 DOMAINS = {
     "grocery studio": Domain("grocery_fruit", "grocery_fruit", "iconic"),
     "grocery": Domain("grocery_fruit", "grocery_fruit", "train|test"),
@@ -90,6 +95,21 @@ DOMAINS = {
     "unseen letters, one half": Domain("omniglot_background", "omniglot", classes=25, first=20, part=(0, 2)),
     "unseen letters, other half": Domain("omniglot_background", "omniglot", classes=25, first=20, part=(1, 2)),
     "digits, last third": Domain("digits", part=(2, 3), each=150),
+    "caltech train, 10 blind": Domain("caltech101", "caltech101", "train16_seed1", classes=10, first=1),
+    "caltech test, 10 blind": Domain("caltech101", "caltech101", "test", classes=10, first=1),
+    "cifar, 10 blind, one half": Domain("cifar_fs", "cifar_fs", classes=10, first=1, part=(0, 2)),
+    "cifar, 10 blind, other half": Domain("cifar_fs", "cifar_fs", classes=10, first=1, part=(1, 2)),
+    "blind letters, one half": Domain("omniglot_background", "omniglot", classes=15, first=31, part=(0, 2)),
+    "blind letters, other half": Domain("omniglot_background", "omniglot", classes=15, first=31, part=(1, 2)),
+    "five digits": Domain("digits", named=("one", "three", "four", "seven", "nine")),
+    "five signs": Domain("table", "sign_digits/index.csv", named=("1", "3", "4", "7", "9")),
+    "signs, one third": Domain("table", "sign_digits/index.csv", part=(0, 3)),
+    "signs, other third": Domain("table", "sign_digits/index.csv", part=(1, 3)),
+    "five clothes": Domain("table", "clothing_small/index.csv", "train", named=CLOTHES),
+    "five clothes, test": Domain("table", "clothing_small/index.csv", "test", named=CLOTHES),
+    "twelve fruits, studio": Domain("grocery_fruit", "grocery_fruit", "iconic", named=FRUITS),
+    "twelve fruits, shelf": Domain("grocery_fruit", "grocery_fruit", "train", named=FRUITS),
+    "twelve fruits, shelf, test": Domain("grocery_fruit", "grocery_fruit", "test", named=FRUITS),
     "caltech, 20 classes": Domain("caltech101", "caltech101", classes=20),
     "cifar, 20 classes": Domain("cifar_fs", "cifar_fs", classes=20),
 }
@@ -128,7 +148,13 @@ REVIEWS = {kind: Sentences(kind) for kind in KINDS} | {
     "films, fifth part": Sentences("films", start=2000, stop=2500),
     "editorials, weak, third part": Sentences("editorials", 0.4, 1.0, start=600, stop=781),
     "tweets, weak, second part": Sentences("tweets", 0.4, 1.0, start=140, stop=294),
+    "films, sixth part": Sentences("films", start=2500, stop=3000),
+    "films, seventh part": Sentences("films", start=3000, stop=3500),
+    "films, eighth part": Sentences("films", start=3500, stop=4000),
+    "films, ninth part": Sentences("films", start=4000, stop=4200),
 }
+MIXED = {"kinds, one half": 0, "kinds, other half": 1}  # every other sentence of four sets, to tell these apart
+MIXED_SETS = ("films, ninth part", "products, third part", "editorials, weak, third part", "tweets, third part")
 
 
 def load(name: str, data: Path) -> Items:
@@ -176,6 +202,12 @@ def load_reviews(name: str, folder: Path) -> Items:
     return Items(tuple(Text(text) for text, _ in kept), tuple(label for _, label in kept))
 
 
+def load_kinds(name: str, folder: Path) -> Items:
+    """Sentences of four kinds, good and bad, labelled by their kind."""
+    found = [(item, kind) for kind in MIXED_SETS for item in load_reviews(kind, folder).sources[MIXED[name] :: 2]]
+    return Items(tuple(item for item, _ in found), tuple(REVIEWS[kind].kind for _, kind in found))
+
+
 def review_digests(folder: Path) -> dict[str, str]:
     return {kind: hashlib.sha256(review_file(kind, folder).read_bytes()).hexdigest() for kind in KINDS}
 
@@ -193,7 +225,9 @@ class Embeddings:
             return replace(whole, x=unit(whole.x[:, BLOCKS[encoder]]))
         if encoder not in self.encoders:
             self.encoders[encoder] = load_encoder(PLACES.get(encoder, lambda: encoder)(), "cpu")
-        items = load_reviews(name, self.reviews) if self.reviews and name in REVIEWS else load(name, self.data)
+        sentences = load_kinds if name in MIXED else load_reviews
+        texts = self.reviews if name in REVIEWS or name in MIXED else None
+        items = sentences(name, texts) if texts else load(name, self.data)
         return embed_items(name, items, self.encoders[encoder], cache=self.cache)[0]
 
 
@@ -212,6 +246,15 @@ def make_pair(source: Features, target: Features, change: str) -> Pair:
         labels = torch.where(place % 3 == 0, drawn, labels)
     elif change == "half of the classes exchanged":  # 0 with 1, 2 with 3 ...; the other half of the classes is right
         labels = torch.where(labels < 2 * (count // 4), labels ^ 1, labels)
+    elif change == "two classes exchanged":
+        labels = torch.where(labels < 2, labels ^ 1, labels)
+    elif change == "labels reversed":
+        labels = torch.where(labels < count, count - 1 - labels, labels)
+    elif change == "two fifths of the labels shifted":
+        labels = torch.where(place % 5 < 2, (labels + 1) % count, labels)
+    elif change == "half of the labels random":
+        drawn = torch.randint(count, (len(labels),), generator=torch.Generator().manual_seed(0))
+        labels = torch.where(place % 2 == 0, drawn, labels)
     elif change:
         raise ValueError(f"no such change of labels: {change!r}")
     return Pair(source.x, labels, target.x, torch.from_numpy(target.labels), target.classes)

@@ -5,7 +5,7 @@
 
 That rule is the one of the commit before the one that added this file. Classes, parts, sentences or ways between sets
 are others than in `transfer_development.py`, whose measure this has, and than in `transfer_held_out.py`. Each was run
-once. Since then the rule was made anew, on none of these pairs; `transfer_unseen.py` has pairs fixed after the rule of
+once. Since then the rule was made anew, on none of these pairs; `transfer_blind.py` has pairs fixed after the rule of
 today, and running this anew would ask that one.
 """
 
@@ -49,6 +49,6 @@ TITLE = "# An earlier rule of the advice on fresh pairs, fixed after it"
 if __name__ == "__main__":
     about = (
         "Fixed after the rule of that day and before any was run, and run once; for the rule of today see "
-        f"[transfer_unseen.md](transfer_unseen.md). {ABOUT}"
+        f"[transfer_blind.md](transfer_blind.md). {ABOUT}"
     )
     main("transfer_fresh", {"pictures": PICTURES, "texts": TEXTS}, TITLE, about)

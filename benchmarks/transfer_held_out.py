@@ -8,7 +8,7 @@
 
 The pairs, the measure and this protocol were fixed before any of them was run. Once they had been, the rule was changed
 on the ten pairs of `transfer.py` (`choose` may take `pooled`), and ten fresh pairs were fixed before any of those was
-run. The record is of the rules of their days; the rule of today has `transfer_unseen.py`, and running this anew would
+run. The record is of the rules of their days; the rule of today has `transfer_blind.py`, and running this anew would
 ask that one. The measure is that of `transfer.py`: the advice, from the first draw's labelled items, is right when the
 accuracy of what it advises, over 8 draws, is not
 below the lower end of the 95 % interval of the best strategy's. Negative transfer occurs when source + target
@@ -106,7 +106,7 @@ def text(result: dict) -> str:
             + tally(parts["fresh"]),
             "",
             "The rule of today was made on none of these pairs; it has others of its own in "
-            "[transfer_unseen.md](transfer_unseen.md).",
+            "[transfer_blind.md](transfer_blind.md).",
             *section("Ten fresh pairs, by the changed rule", parts["fresh"]),
             *section("Pictures, as first run", parts["pictures"]),
             *section("Sentences, good or bad, from one kind to another (`lite`), as first run", parts["texts"]),

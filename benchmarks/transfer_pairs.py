@@ -19,13 +19,14 @@ from fewshot.metrics.interval import Estimate, Floats, mean_interval
 from fewshot.provenance import versions
 from fewshot.registry import registry
 from fewshot.strategy import Strategy
-from fewshot.transfer.advice import choose
+from fewshot.transfer.advice import POOLED, choose
 from fewshot.transfer.gap import coral_distance, mmd, proxy_a_distance
-from fewshot.transfer.trial import ALONE, OTHER, SAME, Pair, Trial, scores, spanned, thinned, try_out
-from fewshot.transfer.verdict import beyond, leaning, surely, verdict
+from fewshot.transfer.trial import ALONE, OTHER, SAME, STACK, Pair, Trial, scores, spanned, thinned, try_out
+from fewshot.transfer.verdict import MAY_HURT, beyond, leaning, surely, verdict
 
 SHOTS, TESTS, DRAWS, SLOW_DRAWS = 5, 20, 8, 3  # labelled and most test items a class; SLOW_DRAWS: of dann
 ROUNDS = 4  # of held-out items that the advice is made from
+DECIDING = (POOLED, STACK)  # what the advice is made from where the classes are the same
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,22 @@ def run_case(case: Case, source: Features, target: Features, *, slow: bool = Tru
     }
 
 
+def advised_again(case: Case, record: dict, source: Features, target: Features) -> dict[str, object]:
+    """The record with the advice of today's rule, from the same labelled items; accuracies of strategies stay."""
+    pair = thinned(make_pair(source, target, case.change), 0)
+    rows = draw(pair.labels.numpy(), case.shots, case.tests, DRAWS)[0][0]
+    trial = try_out(of_rows(pair, rows), DECIDING if pair.shared > 1 else OTHER, rounds=ROUNDS)
+    full = {n: np.array(s["draws"]) for n, s in record["strategies"].items() if len(s["draws"]) == DRAWS}
+    return record | judged(full, trial)
+
+
 def judged(full: dict[str, Floats], trial: Trial) -> dict[str, object]:
     """The advice of a trial against the accuracies on test items."""
     choice, best = choose(trial), max(full, key=lambda name: float(full[name].mean()))
     top = mean_interval(full[best])
     plain = "pooled" if "pooled" in full else "multi_task"
-    said, skill, real = trial.gain(plain), trial.skill(plain), mean_interval(full[plain] - full[ALONE])
+    said, skill, chance = trial.gain(plain), trial.skill(plain), trial.chance(plain)
+    real = mean_interval(full[plain] - full[ALONE])
     return {
         "advised": choice,
         "advised gain": asdict(trial.gain(choice)),
@@ -128,8 +139,9 @@ def judged(full: dict[str, Floats], trial: Trial) -> dict[str, object]:
             "strategy": plain,
             "said": asdict(said),
             "skill": asdict(skill),
-            "verdict": verdict(said, skill),
-            "leaning": leaning(said, skill),
+            "chance": chance,
+            "verdict": verdict(said, skill, chance),
+            "leaning": leaning(said, skill, chance),
             "real": asdict(real),
         },
     }
@@ -160,13 +172,15 @@ def tally(pairs: dict[str, dict]) -> str:
     flagged, known = (sum(r < 0 and t < 0 for r, t in zip(real, signs, strict=True)) for signs in (told, warned))
     false, wrong = (sum(r >= 0 and t < 0 for r, t in zip(real, signs, strict=True)) for signs in (told, warned))
     worst = sum(r > 0 and t < 0 for r, t in zip(real, warned, strict=True))
+    chances = [s["chance"] for s in sides if "chance" in s]
+    rule = f"a chance of harm from {100 * MAY_HURT:.0f} % on" if chances else "one standard error below 0"
     return (
         f"Advice right in {right} of {len(pairs)} pairs, on average {short:.1f} points short of the best; what it "
         f"advised is worse than no transfer for certain in {costly}. Negative transfer (source + target worse than the "
         f"target alone for certain) in {harmful} pairs: {flagged} flagged, {harmful - flagged} missed; {false} "
-        f"false alarms in the other {len(pairs) - harmful}. With the warning 'it may hurt' (one standard error below "
-        f"0): {known} of {harmful}, and {wrong} of the other {len(pairs) - harmful}, in {worst} of which the source "
-        "helps for certain."
+        f"false alarms in the other {len(pairs) - harmful}. With the warning 'it may hurt' ({rule}): {known} of "
+        f"{harmful}, and {wrong} of the other {len(pairs) - harmful}, in {worst} of which the source helps for certain."
+        + (f" The chance of harm is {100 * np.mean(chances):.0f} % on average." if chances else "")
     )
 
 
@@ -177,15 +191,17 @@ def percent(e: dict[str, float], sign: bool = False) -> str:
 def advice_table(pairs: dict[str, dict]) -> list[str]:
     """What was advised and what was best, a row a pair."""
     lines = [
-        "| source -> target | no transfer | best | advised | short of the best | right | source + target: said | is |",
-        "|---" * 8 + "|",
+        "| source -> target | no transfer | best | advised | short of the best | right | source + target: said | is | "
+        "chance of harm |",
+        "|---" * 9 + "|",
     ]
     for name, p in pairs.items():
         told, rows = p["source + target"], p["strategies"]
         lines.append(
             f"| {name} | {percent(rows[ALONE]['accuracy'])} | {p['best']} {percent(rows[p['best']]['gain'], True)} | "
             f"{p['advised']} {percent(rows[p['advised']]['gain'], True)} | {percent(p['short of the best'])} | "
-            f"{'yes' if p['right'] else 'no'} | {percent(told['said'], True)} | {percent(told['real'], True)} |"
+            f"{'yes' if p['right'] else 'no'} | {percent(told['said'], True)} | {percent(told['real'], True)} | "
+            + (f"{100 * told['chance']:.0f} % |" if "chance" in told else "|")
         )
     return lines
 
@@ -210,26 +226,36 @@ def gap_table(pairs: dict[str, dict]) -> list[str]:
 
 
 def run_cases(
-    cases: Sequence[Case], done: dict, embeddings: Embeddings, save: Callable[[], None], *, slow: bool
+    cases: Sequence[Case], done: dict, embeddings: Embeddings, save: Callable[[], None], *, slow: bool, again: bool
 ) -> None:
-    """Measure the cases that are not done, and save after each."""
+    """Measure the cases that are not done, and save after each; `again`: give those that are the advice of today."""
     for case in cases:
-        if case.name not in done:
-            sides = (embeddings.get(name, case.encoder) for name in (case.source, case.target))
-            found = done[case.name] = run_case(case, *sides, slow=slow)
-            save()
-            print(case.name, found["best"], found["advised"], found["right"], flush=True)
+        old = done.get(case.name)
+        if old and (not again or "chance" in old["source + target"]):
+            continue
+        sides = [embeddings.get(name, case.encoder) for name in (case.source, case.target)]
+        found = advised_again(case, old, *sides) if old else run_case(case, *sides, slow=slow)
+        done[case.name] = found
+        save()
+        print(case.name, found["best"], found["advised"], found["right"], flush=True)
+
+
+def asked(about: str) -> argparse.ArgumentParser:
+    """The options that all scripts of pairs have."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="path without ending; writes .json and .md")
+    parser.add_argument("--again", action="store_true", help="give pairs that are done the advice of today's rule")
+    return parser
 
 
 def measure(
     parts: dict[str, tuple[Case, ...]], command: str, text: Callable[[dict], str], about: str, *, slow: bool
 ) -> None:
     """Measure all cases of a script, going on where it stopped, and write both files."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = asked(about)
     parser.add_argument("--reviews", type=Path, required=True, help="folder hutto_ICWSM_2014")
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="path without ending; writes .json and .md")
     given = parser.parse_args()
     file, embeddings = given.out.with_suffix(".json"), Embeddings(given.data, given.cache, given.reviews)
     result = {"command": command, "versions": versions(), "reviews sha256": review_digests(given.reviews), "parts": {}}
@@ -240,5 +266,5 @@ def measure(
         file.write_text(json.dumps(result, indent=1) + "\n")
 
     for part, cases in parts.items():
-        run_cases(cases, result["parts"].setdefault(part, {}), embeddings, save, slow=slow)
+        run_cases(cases, result["parts"].setdefault(part, {}), embeddings, save, slow=slow, again=given.again)
     given.out.with_suffix(".md").write_text(text(result))

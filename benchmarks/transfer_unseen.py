@@ -1,4 +1,4 @@
-"""Pairs of pictures and of texts that the rule of today was not made on, fixed after it and before any was run.
+"""Pairs of pictures and of texts that no rule was made on, fixed after that of commit 30c92b2 and before any was run.
 
     python benchmarks/transfer_unseen.py --data DATA --reviews hutto_ICWSM_2014 --cache CACHE \
         --out benchmarks/results/transfer_unseen
@@ -8,7 +8,8 @@ The measure is that of `transfer_development.py`. None is a pair there, in `tran
 labels or numbers of labelled items. New sentences on products had run out, so those of `transfer_fresh.py`, which no
 rule was made on, stand against new ones. Of 16 pairs of pictures, 8 have a source as it is (2 of them between digits
 and hand signs), 6 one with wrong labels and 2 one of other classes; of 12 pairs of texts, 9 have a source as it is and
-3 one with wrong labels. Each is run once.
+3 one with wrong labels. Each was run once by that rule; the advice was given again by today's (`--again`), which was
+not made on them either. `transfer_blind.py` has pairs fixed after today's.
 """
 
 from __future__ import annotations
@@ -55,8 +56,12 @@ TEXTS = text_cases(
     (TWEETS, MORE_FILMS, HALF, "lite", 20),
     (WEAK_EDITORIALS, PRODUCTS, SHIFTED, TEXT, 10),
 )
-TITLE = "# The advice on unseen pairs, fixed after its rule"
+TITLE = "# The advice on unseen pairs, fixed after an earlier rule"
 
 if __name__ == "__main__":
-    about = f"Fixed after the rule of today and before any was run, and run once. {ABOUT}"
+    about = (
+        "Fixed after the rule of commit 30c92b2 and before any was run, and run once by it: right in 24 of 28 pairs, 7 "
+        "of 8 that hurt flagged, 0 false alarms in the other 20; 'it may hurt' in 7 of 8 and 1 of the other 20. The "
+        f"advice below was given again by the rule of commit 9d99ee7, which was not made on these pairs. {ABOUT}"
+    )
     main("transfer_unseen", {"pictures": PICTURES, "texts": TEXTS}, TITLE, about)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from typing import Any
 from fewshot.database import is_store
 from fewshot.metrics.interval import Estimate
 from fewshot.transfer.trial import ALONE, STACK, Pair, Trial, candidates, try_out
-from fewshot.transfer.verdict import beyond, leaning, surely, verdict
+from fewshot.transfer.verdict import beyond, leaning, needed, negligible, surely, verdict
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
 
@@ -33,6 +34,8 @@ class Advice:
     plain: str  # the strategy that stands for "source and target together"
     gain: Estimate  # of its accuracy over the target alone's
     skill: Estimate  # how much smaller its Brier score is
+    chance: float  # that it is worse than the target alone
+    classes: int  # of the target
     accuracy: dict[str, Estimate]  # of every strategy tried, and its gain
     gains: dict[str, Estimate]
     left_out: dict[str, str]
@@ -42,21 +45,33 @@ class Advice:
 
     @property
     def verdict(self) -> str:
-        """`helps`, `hurts` or `no difference`; see `fewshot.transfer.verdict`."""
-        return ("no difference", "helps", "hurts")[verdict(self.gain, self.skill)]
+        """`helps`, `hurts`, `no difference` or `cannot tell`; see `fewshot.transfer.verdict`."""
+        sign = verdict(self.gain, self.skill, self.chance)
+        return ("no difference" if negligible(self.gain) else "cannot tell", "helps", "hurts")[sign]
 
     @property
     def when(self) -> str:
         """The verdict in words."""
         size = f"{100 * abs(self.gain.mean):.1f} +- {100 * self.gain.half_width:.1f} points"
         sign = "+-"[self.gain.mean < 0]
-        if self.verdict == "no difference":
-            hint = ("", "; it may help", "; it may hurt")[leaning(self.gain, self.skill)]
-            return f"no difference for certain: with the source {sign}{size}{hint}"
+        if self.verdict in ("no difference", "cannot tell"):
+            return f"{self.verdict}: with the source {sign}{size}{self._doubt}"
         plain = surely(self.gain) != 0
         told = f"by {size}" if plain else f"({sign}{size}; probabilities {self._probabilities} for certain)"
         rest = ": leave it out, or let a strategy weigh it" if self.verdict == "hurts" else ""
         return f"the source {self.verdict} {told}{rest}"
+
+    @property
+    def _doubt(self) -> str:
+        """What is likely, and how many labels would tell; nothing where that would not matter."""
+        if negligible(self.gain):
+            return ""
+        hint = ("", "; it may help", "; it may hurt")[leaning(self.gain, self.skill, self.chance)]
+        more = needed(self.gain)
+        told = (
+            f"; about {math.ceil(more / self.classes)} labelled items a class would tell" if more > self.gain.n else ""
+        )
+        return f"{hint} (chance of harm {100 * self.chance:.0f} %){told}"
 
     @property
     def _probabilities(self) -> str:
@@ -86,7 +101,8 @@ class Advice:
                 "gain": asdict(self.gain),
                 "verdict": self.verdict,
                 "skill": asdict(self.skill),
-                "leaning": ALIKE[leaning(self.gain, self.skill)],
+                "chance of harm": self.chance,
+                "leaning": ALIKE[leaning(self.gain, self.skill, self.chance)],
                 "text": self.when,
                 "quadrant": asdict(self.quadrant),
             },
@@ -149,6 +165,8 @@ def advise(
         plain=plain,
         gain=trial.gain(plain),
         skill=trial.skill(plain),
+        chance=trial.chance(plain),
+        classes=len(pair.classes),
         accuracy={name: trial.accuracy(name) for name in trial.log_p},
         gains=gains,
         left_out=trial.left_out,
@@ -163,15 +181,20 @@ def choose(trial: Trial) -> str:
 
     The best of many on few items looks better than it is, so only these two are offered: one that gives the source no
     more weight than held-out items warrant, and one that trusts it as it is, which is best where the domains are alike.
-    Surely means by more than one standard error over the items. Where the classes differ, or these were not tried, the
-    smallest score of all that were tried decides, the target alone among them. It is also taken where even the choice
-    hurts.
+    Surely means by more than one standard error over the items, and pooling must help for certain: where one cannot
+    tell, it is not advised. Where the classes differ, or these were not tried, the smallest score of all that were
+    tried decides, the target alone among them. It is also taken where even the choice hurts.
     """
     best = trial.best()
     if STACK in trial.log_p:
-        alike = POOLED in trial.log_p and beyond(trial.skill(POOLED, STACK), 1.0) > 0
+        alike = POOLED in trial.log_p and beyond(trial.skill(POOLED, STACK), 1.0) > 0 and told(trial, POOLED) > 0
         best = POOLED if alike else STACK
-    return ALONE if verdict(trial.gain(best), trial.skill(best)) < 0 else best
+    return ALONE if told(trial, best) < 0 else best
+
+
+def told(trial: Trial, name: str) -> int:
+    """The verdict on a strategy against the target alone: 1, 0 or -1."""
+    return verdict(trial.gain(name), trial.skill(name), trial.chance(name))
 
 
 def command(strategy: str, encoder: str, source: str, target: str, *bridge: str) -> str:

@@ -15,6 +15,7 @@ from fewshot.metrics.interval import Estimate, mean_interval
 from fewshot.registry import registry
 from fewshot.strategy import Strategy, fit
 from fewshot.task import make_task, one_hot
+from fewshot.transfer.chance import chance_of_harm
 from fewshot.transfer.spectrum import spectrum
 
 ALONE = "ridge"  # what the target is learned with when the source is left out, and what pooling learns with
@@ -79,6 +80,10 @@ class Trial:
         It sees a smaller difference than accuracy does, which only changes when an answer does.
         """
         return mean_interval((self.brier(other) - self.brier(name)).numpy())
+
+    def chance(self, name: str) -> float:
+        """How likely it is that a strategy is worse than the target alone, by `fewshot.transfer.chance`."""
+        return chance_of_harm(self.gain(name), self.skill(name), self.accuracy(ALONE))
 
     def best(self, names: Sequence[str] = ()) -> str:
         """The strategy of least mean Brier score, of those named or of all; on equal ones the earlier."""
@@ -210,9 +215,9 @@ def scores(strategy: Strategy, pair: Pair, learn: Tensor, test: Tensor) -> Tenso
     return fit(strategy, task).logits(pair.target[test]).double().log_softmax(-1).clamp_min(LEAST)
 
 
-def thinned(pair: Pair, seed: int) -> Pair:
-    """The pair with at most MOST source items: of each class in turn one, while there are any."""
-    if len(pair.source) <= MOST:
+def thinned(pair: Pair, seed: int, most: int = MOST) -> Pair:
+    """The pair with at most so many source items: of each class in turn one, while there are any."""
+    if len(pair.source) <= most:
         return pair
     labels = pair.source_labels.numpy()
     order = np.random.default_rng(seed).permutation(len(labels))
@@ -220,7 +225,7 @@ def thinned(pair: Pair, seed: int) -> Pair:
     for c in np.unique(labels):
         mine = order[labels[order] == c]
         rank[mine] = np.arange(len(mine))
-    rows = torch.from_numpy(np.sort(order[np.argsort(rank[order], kind="stable")][:MOST]))
+    rows = torch.from_numpy(np.sort(order[np.argsort(rank[order], kind="stable")][:most]))
     return Pair(pair.source[rows], pair.source_labels[rows], pair.target, pair.labels, pair.classes)
 
 

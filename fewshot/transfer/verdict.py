@@ -1,27 +1,47 @@
-"""Does the source help or hurt? What the differences from the target alone allow to say."""
+"""Does the source help or hurt? What the differences from the target alone allow to say, and what it takes to tell."""
 
 from __future__ import annotations
 
 import math
 
 from fewshot.metrics.interval import Estimate, t_quantile
+from fewshot.transfer.chance import standard_error
 
 SURE, ONE_SIDED = 0.975, 0.95
+LIKELY = 0.5  # least chance of harm for "it hurts"
+MAY_HURT, MAY_HELP = 1 / 3, 0.15  # from which chance of harm on, and below which, a hint is given
+NEGLIGIBLE = 0.02  # a difference in accuracy that is called none
 
 
-def verdict(gain: Estimate, skill: Estimate) -> int:
+def verdict(gain: Estimate, skill: Estimate, chance: float) -> int:
     """1 if the source helps, -1 if it hurts, 0 where neither is certain.
 
     `gain` is the difference in accuracy, `skill` that in Brier score, both positive where the source is better. Certain
     is a 95 % interval of the gain without zero, or a gain whose sign the skill confirms with 95 % on that side. Few
-    items seldom change enough answers to show a moderate harm; their probabilities show it sooner.
+    items seldom change enough answers to show a moderate harm; their probabilities show it sooner. `chance`, that of
+    harm by `fewshot.transfer.chance`, must not contradict.
     """
-    return surely(gain) or _confirmed(gain, beyond(skill, t_quantile(ONE_SIDED, skill.n - 1) if skill.n > 1 else 0.0))
+    sure = surely(gain) or _confirmed(gain, beyond(skill, t_quantile(ONE_SIDED, skill.n - 1) if skill.n > 1 else 0.0))
+    return sure * (chance < MAY_HURT if sure > 0 else chance >= LIKELY)
 
 
-def leaning(gain: Estimate, skill: Estimate) -> int:
-    """The verdict, or else the sign of a gain that the skill confirms by more than one standard error."""
-    return verdict(gain, skill) or _confirmed(gain, beyond(skill, 1.0))
+def leaning(gain: Estimate, skill: Estimate, chance: float) -> int:
+    """The verdict, or else -1 where the source may hurt and 1 where it may help, by the chance of harm."""
+    return verdict(gain, skill, chance) or (chance < MAY_HELP) - (chance >= MAY_HURT)
+
+
+def negligible(gain: Estimate) -> bool:
+    """Whether the 95 % interval holds no difference worth a word."""
+    return abs(gain.mean) + gain.half_width <= NEGLIGIBLE
+
+
+def needed(gain: Estimate) -> int:
+    """How many items, held out in turn, give a difference as large as this one an interval without zero.
+
+    The half width h shrinks with the root of the number of items n: n (h / d)^2, d the size of the difference, or
+    `NEGLIGIBLE` if that is more.
+    """
+    return math.ceil(gain.n * (gain.half_width / max(abs(gain.mean), NEGLIGIBLE)) ** 2)
 
 
 def surely(gain: Estimate) -> int:
@@ -31,9 +51,7 @@ def surely(gain: Estimate) -> int:
 
 def beyond(difference: Estimate, errors: float) -> int:
     """Sign of a difference of more than so many standard errors, else 0."""
-    if math.isnan(difference.half_width):
-        return 0
-    error = difference.half_width / t_quantile(SURE, difference.n - 1)
+    error = standard_error(difference)
     return (difference.mean > errors * error) - (difference.mean < -errors * error)
 
 

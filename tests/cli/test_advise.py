@@ -52,7 +52,7 @@ def test_folders_to_json_and_page(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "a.json").read_text())
     assert set(found) == {"what", "encoder", "when", "how"}
     assert set(found["how"]["accuracy"]) == {"ridge", "pooled", "coral"}
-    assert found["when"]["verdict"] in ("helps", "hurts", "no difference")
+    assert found["when"]["verdict"] in ("helps", "hurts", "no difference", "cannot tell")
     assert 0 < found["when"]["gap"]["p"] <= 1
     page = (tmp_path / "a.html").read_text()
     assert page.count("<svg") == 2

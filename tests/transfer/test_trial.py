@@ -1,6 +1,5 @@
 """Trials: every item held out honestly, and the right answer where the truth is known."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +13,8 @@ from fewshot.errors import DataError
 from fewshot.metrics.interval import Estimate
 from fewshot.registry import registry
 from fewshot.transfer.advice import Advice, advise, choose
+from fewshot.transfer.chance import chance_of_harm
 from fewshot.transfer.trial import LEAST, Pair, Trial, candidates, deal, spanned, thinned, try_out
-from fewshot.transfer.verdict import leaning, surely, verdict
 from fewshot.transfer.what import Suitability, mean_ranks, suitability
 from fewshot.transfer.when import Gap, class_gap, quadrant
 
@@ -112,6 +111,7 @@ def test_accuracy_and_brier_score_count_items() -> None:
     assert (gain.mean, gain.n) == (pytest.approx(differences.mean()), 3)
     assert gain.half_width == pytest.approx(t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3))
     assert skill.mean == pytest.approx(0.5 - np.mean(wanted))
+    assert found.chance("x") == chance_of_harm(gain, skill, found.accuracy("ridge"))
     assert found.best() == "x"
     assert found.best(["ridge"]) == "ridge"
     assert LEAST < -20
@@ -138,53 +138,42 @@ def trial(**sure: float) -> Trial:
 
 
 def test_choice_is_between_stacking_and_pooled_where_these_were_tried() -> None:
-    assert choose(trial(pooled=0.7, stacking=0.6, tca=0.9)) == "pooled"
+    assert choose(trial(ridge=0.4, pooled=0.7, stacking=0.6, tca=0.9)) == "pooled"
     assert choose(trial(pooled=0.5, stacking=0.6, tca=0.9)) == "stacking"
+    # surely better probabilities than those of stacking, yet no more right answers than without the source
+    assert choose(trial(ridge=0.6, pooled=0.7, stacking=0.6)) == "stacking"
     assert choose(trial(pooled=0.3, stacking=0.3, tca=0.9)) == "ridge"  # both hurt for certain
     assert choose(trial(pooled=0.7, tca=0.9)) == "tca"  # stacking was not asked for
     assert choose(trial(pooled=0.5, tca=0.4)) == "ridge"
     assert choose(trial(multi_task=0.6, bayes=0.5)) == "multi_task"
 
 
-GAIN = Estimate(0.03, 0.05, 40)
-
-
 @pytest.mark.parametrize(
-    ("gain", "errors", "sign", "hint"),
+    ("points", "half_width", "chance", "said"),
     [
-        (Estimate(0.06, 0.05, 40), 0.0, 1, 1),  # the interval excludes zero: the Brier score is not asked
-        (Estimate(-0.06, 0.05, 40), 0.0, -1, -1),
-        (GAIN, 1.7, 1, 1),  # one-sided 95 % of t with 39 degrees of freedom is 1.685 standard errors
-        (GAIN, 1.6, 0, 1),
-        (GAIN, 0.9, 0, 0),
-        (GAIN, -3.0, 0, 0),  # the two disagree
-        (Estimate(-0.03, 0.05, 40), -1.7, -1, -1),
-        (Estimate(-0.03, 0.05, 40), -1.1, 0, -1),
-        (Estimate(0.0, 0.05, 40), -3.0, 0, 0),
+        (6, 5, 0.1, "the source helps by 6.0 +- 5.0 points"),
+        (-6, 5, 0.8, "the source hurts by 6.0 +- 5.0 points: leave it out, or let a strategy weigh it"),
+        (0.5, 1.4, 0.3, "no difference: with the source +0.5 +- 1.4 points"),
+        (3, 9, 0.1, "cannot tell: with the source +3.0 +- 9.0 points; it may help (chance of harm 10 %); "
+                    "about 90 labelled items a class would tell"),  # 40 items, 3^2 as many, 4 classes
+        (-3, 9, 0.6, "cannot tell: with the source -3.0 +- 9.0 points; it may hurt (chance of harm 60 %); "
+                     "about 90 labelled items a class would tell"),
+        (3, 9, 0.2, "cannot tell: with the source +3.0 +- 9.0 points (chance of harm 20 %); "
+                    "about 90 labelled items a class would tell"),
+        (-6, 5, 0.4, "cannot tell: with the source -6.0 +- 5.0 points; it may hurt (chance of harm 40 %)"),
     ],
-)
-def test_verdict_is_of_accuracy_or_of_its_sign_and_the_brier_score(
-    gain: Estimate, errors: float, sign: int, hint: int
-) -> None:
-    skill = Estimate(0.02 * errors, 0.02 * float(t.ppf(0.975, 39)), 40)  # a standard error of 0.02
-    assert (verdict(gain, skill), leaning(gain, skill)) == (sign, hint)
-    told = replace(answer(pair("same")), gain=gain, skill=skill)
-    size = f"{100 * gain.mean:+.1f} +- 5.0 points"
-    if surely(gain):
-        assert told.when.startswith(f"the source {told.verdict} by 6.0 +- 5.0 points")
-    elif sign:
-        word = {1: "better", -1: "worse"}[sign]
-        assert told.when.startswith(f"the source {told.verdict} ({size}; probabilities {word} for certain)")
-    else:
-        assert told.when.startswith(f"no difference for certain: with the source {size}")
-        assert told.when.partition("points")[2] == {1: "; it may help", 0: "", -1: "; it may hurt"}[hint]
-    assert ("leave it out" in told.when) == (sign < 0)
+)  # fmt: skip
+def test_the_verdict_in_words(points: float, half_width: float, chance: float, said: str) -> None:
+    gain, skill = Estimate(points / 100, half_width / 100, 40), Estimate(0.0, 0.02, 40)
+    told = replace(answer(pair("same")), gain=gain, skill=skill, chance=chance)
+    assert told.when == said
+    assert said.startswith(("the source " + told.verdict, told.verdict))
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_few_items_give_no_verdict(n: int) -> None:
-    one = Estimate(0.5, math.nan if n == 1 else 6.0, n)
-    assert verdict(one, one) == leaning(one, one) * (n == 1) == 0
+def test_a_verdict_by_probabilities_says_so() -> None:
+    gain, skill = Estimate(-0.03, 0.09, 40), Estimate(-0.1, 0.02, 40)
+    told = replace(answer(pair("same")), gain=gain, skill=skill, chance=0.7)
+    assert told.when.startswith("the source hurts (-3.0 +- 9.0 points; probabilities worse for certain): leave it out")
 
 
 def test_thinning_is_even_and_spanning_keeps_inner_products() -> None:
@@ -192,6 +181,7 @@ def test_thinning_is_even_and_spanning_keeps_inner_products() -> None:
     many = Pair(case.source.repeat(6, 1), case.source_labels.repeat(6), case.target, case.labels, NAMES)
     small = thinned(many, 0)
     assert torch.bincount(small.source_labels).tolist() == [150] * 4
+    assert torch.bincount(thinned(many, 0, 42).source_labels).tolist() in ([11, 11, 10, 10], [10, 10, 11, 11])
     few = Pair(case.source[::20], case.source_labels[::20], case.target[::4], case.labels[::4], NAMES)
     flat = spanned(few)
     assert flat.source.shape[1] < DIM
