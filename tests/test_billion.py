@@ -8,18 +8,30 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PLAN = (ROOT / "docs" / "billion.md").read_text(encoding="utf-8")
+CORES, _, _ = PLAN.partition("A GPU changes the balance")
 # the first cells of a line in the plan's table of hours, and the row of the results that it is about
-LINE = re.compile(r"^\| (ordinary|large)\D*, `([\w:-]+)`[^|]*\| ([\d.]+) \| ([\d,]+) \|$", re.MULTILINE)
+LINE = re.compile(r"^\| (ordinary|large)[^|`]*, `([\w:-]+)` \| ([\d.]+) \| ([\d,]+) \|$", re.MULTILINE)
 
 
-def test_hours_follow_from_measured_rates():
+@pytest.fixture
+def measured() -> dict[tuple[str, str], float]:
+    """Pictures a second of a core, by their size and encoder."""
     rows = json.loads((ROOT / "benchmarks" / "results" / "speed_pipeline.json").read_text(encoding="utf-8"))["rows"]
-    measured = {(row["pictures"], row["encoder"]): row["images_per_s"] / 2 for row in rows if row["openvino"]}
-    lines = LINE.findall(PLAN)
-    assert len(lines) >= 4
+    return {(row["pictures"], row["encoder"]): row["images_per_s"] / 2 for row in rows if row["openvino"]}
+
+
+def test_hours_follow_from_measured_rates(measured):
+    lines = LINE.findall(CORES)
+    assert len(lines) == 7
     for pictures, encoder, rate, hours in lines:
         assert float(rate) == pytest.approx(measured[pictures, encoder], rel=0.01)
         assert int(hours.replace(",", "")) == pytest.approx(1e9 / measured[pictures, encoder] / 3600, rel=0.01)
+
+
+def test_the_price_follows_from_the_hours(measured):
+    (price, *told) = re.findall(r"([\d.]+) a core hour .* cost (\d+), large ones (\d+)", PLAN.replace("\n", " "))[0]
+    for pictures, cost in zip(("ordinary", "large"), told, strict=True):
+        assert int(cost) == round(float(price) * 1e9 / measured[pictures, "lite"] / 3600)
 
 
 def test_a_second_look_takes_what_was_measured():
