@@ -182,13 +182,16 @@ def choose(trial: Trial) -> str:
     The best of many on few items looks better than it is, so only these two are offered: one that gives the source no
     more weight than held-out items warrant, and one that trusts it as it is, which is best where the domains are alike.
     Surely means by more than one standard error over the items, and pooling must help for certain: where one cannot
-    tell, it is not advised. Where the classes differ, or these were not tried, the smallest score of all that were
-    tried decides, the target alone among them. It is also taken where even the choice hurts.
+    tell, it is not advised. Where the classes differ, or these were not tried, it is the one of all that were tried
+    with the smallest score, if that is smaller than the target's alone by more than two standard errors. Else, and
+    where even the choice hurts, it is the target alone.
     """
-    best = trial.best()
     if STACK in trial.log_p:
         alike = POOLED in trial.log_p and beyond(trial.skill(POOLED, STACK), 1.0) > 0 and told(trial, POOLED) > 0
         best = POOLED if alike else STACK
+    else:
+        best = trial.best()
+        best = best if beyond(trial.skill(best), 2.0) > 0 else ALONE
     return ALONE if told(trial, best) < 0 else best
 
 

@@ -6,9 +6,10 @@ import math
 
 from fewshot.metrics.interval import Estimate, t_quantile
 
-# of least log-loss on the pairs of benchmarks/transfer_chance.py, which has how often sources hurt that looked alike
+# chosen on a nearly flat grid
 USUAL, WEIGHT = 0.7, 8  # accuracy that the target alone is drawn to, as if by so many more items
 ROUGH, ROUGH_SKILL = 0.05, 0.02  # errors beside that of the items: other draws, other rounds
+# of least log-loss on the pairs of benchmarks/transfer_chance.py, which has how often sources hurt that looked alike
 BASE, PER_GAIN, PER_SKILL = -0.92, -1.01, -0.23
 
 

@@ -146,6 +146,7 @@ def test_choice_is_between_stacking_and_pooled_where_these_were_tried() -> None:
     assert choose(trial(pooled=0.7, tca=0.9)) == "tca"  # stacking was not asked for
     assert choose(trial(pooled=0.5, tca=0.4)) == "ridge"
     assert choose(trial(multi_task=0.6, bayes=0.5)) == "multi_task"
+    assert choose(trial(multi_task=0.553)) == "ridge"  # by a standard error
 
 
 @pytest.mark.parametrize(
