@@ -61,8 +61,9 @@ TITLE = "# The advice on blind pairs, fixed after its rule"
 if __name__ == "__main__":
     about = (
         "Fixed after the rule of commit 9d99ee7 and before any was run, and run once. In one pair (a text source of "
-        "other classes) `bayes` was advised and lost 4.8 points; since then a source of other classes is used only where it "
-        "surely helps, a level chosen on the pairs of [transfer_development.md](transfer_development.md). That pair "
-        f"would get `ridge` now, and be right; the other 28 and the tables below are as they were. {ABOUT}"
+        "other classes) `bayes` was advised and lost 4.8 points; since then a source of other classes is used only "
+        "where it surely helps, a level chosen on the pairs of [transfer_development.md](transfer_development.md). "
+        "That pair would get `ridge` now, and be right; the other 28 and the tables below are as they were. "
+        f"{ABOUT}"
     )
     main("transfer_blind", {"pictures": PICTURES, "texts": TEXTS}, TITLE, about)
