@@ -23,7 +23,9 @@ from fewshot.encoders.lite_image import SIZE, prepare, scale
 from fewshot.pixels import Pixels, upright
 from fewshot.slabs import uninitialised
 
-TORCH_SQUARE = "torch bicubic of the square amid its surroundings, edges of the picture by PIL"  # of the fingerprint
+TORCH_SQUARE = (
+    "torch bicubic of the square amid its surroundings, edges by PIL, in its order"  # part of the fingerprint
+)
 MARGIN, REACH = 2, 128  # pixels of the result before the square: what the bicubic kernel sees, and at most
 LARGE = 2 * SIZE  # pixels of the shorter side of a picture that is worth it
 SHIFT, CLOSE = 0.01, 0.002  # pixels of the result by which the square may be off, and need not be
@@ -39,29 +41,33 @@ class Part(NamedTuple):
 
 
 def prepare_pixels(pixels: Pixels) -> Tensor:
-    """Do as `prepare` does, to 1 in 255 but for few pixels.  -> [3, 224, 224] uint8
+    """Do as `prepare` does with the upright picture, to 1 in 255 but for few pixels.  -> [3, 224, 224] uint8
 
-    Pictures smaller than the result, tall ones, and those where no m does are left to `prepare`.
+    Pictures smaller than the result, and those where no m does, are left to `prepare`.
     """
     side = min(pixels.width, pixels.height)
     across, down = (part(total, side) for total in (pixels.width, pixels.height))
-    tall = 2 * pixels.width < pixels.height + SIZE  # then PIL scales columns before rows, which rounds differently
-    if side < SIZE or tall or across is None or down is None:
-        image = Image.fromarray(pixels.rows.numpy())
-        return upright(prepare(image, pixels.width, pixels.height), pixels.orientation)
+    turned = pixels.orientation >= 5
+    width, height = (pixels.height, pixels.width) if turned else (pixels.width, pixels.height)
+    if side < SIZE or across is None or down is None:
+        rows = pixels.rows.transpose(0, 1).contiguous() if turned else pixels.rows
+        result = prepare(Image.fromarray(rows.numpy()), width, height)
+        return upright(result.mT if turned else result, pixels.orientation)
     step = side / SIZE
     size = down.before + SIZE, across.before + SIZE
     planes = _whole_rows(pixels.rows, down, across).permute(2, 0, 1)[None]
-    scaled = torch.ops.aten._upsample_bicubic2d_aa(planes, size, False, 1 / step, 1 / step)[0]
-    square: Tensor = scaled[:, down.before :, across.before :]
-    rows, start, breadth = pixels.rows.numpy(), abs(pixels.width - pixels.height) / 2, MARGIN * step
+    tall = 2 * width < height + SIZE  # then PIL scales columns before rows; the order decides how results are rounded
+    for goal in [(size[0], planes.shape[3])] * (tall != turned) + [size]:
+        planes = torch.ops.aten._upsample_bicubic2d_aa(planes, goal, False, 1 / step, 1 / step)
+    square: Tensor = planes[0, :, down.before :, across.before :]
+    stored, start, breadth = pixels.rows.numpy(), abs(pixels.width - pixels.height) / 2, MARGIN * step
     reach = math.ceil(start + 2 * breadth)
     at_edge = start < SUPPORT * step  # where PIL sees nothing beyond, as torch does where its pixels begin
     if across.first < 0 and at_edge:
-        near = Image.fromarray(np.ascontiguousarray(rows[:, :reach]))
+        near = Image.fromarray(np.ascontiguousarray(stored[:, :reach]))
         square[:, :, :MARGIN] = scale(near, (MARGIN, SIZE), (start, 0, start + breadth, side))
     if down.first < 0 and at_edge:
-        square[:, :MARGIN] = scale(Image.fromarray(rows[:reach]), (SIZE, MARGIN), (0, start, side, start + breadth))
+        square[:, :MARGIN] = scale(Image.fromarray(stored[:reach]), (SIZE, MARGIN), (0, start, side, start + breadth))
     return upright(square, pixels.orientation)
 
 

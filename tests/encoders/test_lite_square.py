@@ -10,7 +10,7 @@ from skimage import data
 from fewshot.encoders import lite_image, lite_square
 from fewshot.encoders.lite_square import MARGIN, SHIFT, part, prepare_pixels
 from fewshot.images import open_image
-from fewshot.pixels import Pixels, large_jpeg, pixels_of
+from fewshot.pixels import Pixels, large_jpeg, pixels_of, upright
 
 PHOTO = Image.fromarray(data.coffee())  # 600 x 400
 
@@ -32,10 +32,20 @@ def test_torch_scales_as_pil_does(size: tuple[int, int]) -> None:
     assert difference.max() <= 4
 
 
-@pytest.mark.parametrize("size", [(300, 200), (500, 1500), (224, 223), (449, 448)])
+@pytest.mark.parametrize("size", [(300, 200), (224, 223), (449, 448)])
 def test_the_rest_is_left_to_pil(size: tuple[int, int]) -> None:
     image = resized(*size)
     assert torch.equal(prepare_pixels(pixels_of(image)), lite_image.prepare(image))
+
+
+@pytest.mark.parametrize("size", [(1201, 800), (500, 1500), (1500, 500), (700, 901)])
+@pytest.mark.parametrize("orientation", [1, 3, 5, 6, 7, 8])
+def test_values_are_rounded_in_the_order_of_pil(size: tuple[int, int], orientation: int) -> None:
+    """It scales rows before columns as a rule, of the upright picture; the other order changes 6 % of the values."""
+    stored = pixels_of(resized(*size))._replace(orientation=orientation)
+    planes = upright(stored.rows.permute(2, 0, 1), orientation)  # what PIL would have turned
+    want = lite_image.prepare(Image.fromarray(planes.permute(1, 2, 0).contiguous().numpy()))
+    assert (prepare_pixels(stored) != want).float().mean() < 0.025
 
 
 def test_square_pictures_are_scaled_whole() -> None:
