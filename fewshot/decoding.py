@@ -42,11 +42,9 @@ def serve(setup: bytes, jobs: int, answers: int, shared: Shared) -> None:
             except EOFError:
                 return
             try:
-                told, pixels = work(encoder, given)
+                send(answer, shared, *work(encoder, given))
             except Exception:  # noqa: BLE001 - whatever it is, the parent meets it when it does the job itself
                 send(answer, shared, None)
-                continue
-            send(answer, shared, told, pixels)
 
 
 def fork(setup: bytes, places: list[tuple[int, int, Shared]]) -> list[int]:
@@ -87,8 +85,9 @@ def main() -> None:
                 os.kill(pid, signal.SIGKILL)
 
     signal.signal(signal.SIGTERM, end)
-    for pid in pids:
-        os.waitpid(pid, 0)
+    while pids:
+        os.waitpid(pids[0], 0)
+        pids.pop(0)  # its number may be another's now
     os._exit(0)  # Python would take half a second to tidy up
 
 

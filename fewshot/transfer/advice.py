@@ -21,6 +21,7 @@ POOLED = "pooled"  # source and target as one domain
 PLAIN = (POOLED, "multi_task")  # what "with the source" means, for a source of the same classes and of others
 TUNABLE = ("lite", "timm", "clip")  # prefixes of encoders that `fewshot finetune` takes
 ALIKE = ("none", "helps", "hurts")  # what a sign stands for in JSON
+MANY = 1000  # labelled items a class, beyond which their number says no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,15 @@ class Advice:
     @property
     def _doubt(self) -> str:
         """What is likely, and how many labels would tell; nothing where that would not matter."""
-        if negligible(self.gain):
-            return ""
         hint = ("", "; it may help", "; it may hurt")[leaning(self.gain, self.skill, self.chance)]
+        if negligible(self.gain) and not hint:
+            return ""
+        said = f"{hint} (chance of harm {100 * self.chance:.0f} %)"
         more = needed(self.gain)
-        told = (
-            f"; about {math.ceil(more / self.classes)} labelled items a class would tell" if more > self.gain.n else ""
-        )
-        return f"{hint} (chance of harm {100 * self.chance:.0f} %){told}"
+        if negligible(self.gain) or more <= self.gain.n:
+            return said
+        each = math.ceil(more / self.classes)
+        return f"{said}; {f'about {each}' if each <= MANY else f'more than {MANY}'} labelled items a class would tell"
 
     @property
     def _probabilities(self) -> str:

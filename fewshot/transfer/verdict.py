@@ -31,16 +31,21 @@ def leaning(gain: Estimate, skill: Estimate, chance: float) -> int:
 
 
 def negligible(gain: Estimate) -> bool:
-    """Whether the 95 % interval holds no difference worth a word."""
-    return abs(gain.mean) + gain.half_width <= NEGLIGIBLE
+    """Whether the 95 % interval holds no difference worth a word.
+
+    Where no answer changed on n items, up to 3 / n of all may change (rule of three: Hanley & Lippman-Hand 1983).
+    """
+    return abs(gain.mean) + (gain.half_width or 3 / gain.n) <= NEGLIGIBLE
 
 
 def needed(gain: Estimate) -> int:
     """How many items, held out in turn, give a difference as large as this one an interval without zero.
 
     The half width h shrinks with the root of the number of items n: n (h / d)^2, d the size of the difference, or
-    `NEGLIGIBLE` if that is more.
+    `NEGLIGIBLE` if that is more. Where no answer changed, as many as `negligible` wants.
     """
+    if gain.half_width == 0:
+        return math.ceil(3 / NEGLIGIBLE)
     return math.ceil(gain.n * (gain.half_width / max(abs(gain.mean), NEGLIGIBLE)) ** 2)
 
 

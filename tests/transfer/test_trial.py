@@ -161,6 +161,11 @@ def test_choice_is_between_stacking_and_pooled_where_these_were_tried() -> None:
                      "about 90 labelled items a class would tell"),
         (3, 9, 0.2, "cannot tell: with the source +3.0 +- 9.0 points (chance of harm 20 %); "
                     "about 90 labelled items a class would tell"),
+        (0, 90, 0.2, "cannot tell: with the source +0.0 +- 90.0 points (chance of harm 20 %); "
+                     "more than 1000 labelled items a class would tell"),
+        (0, 0, 0.99, "cannot tell: with the source +0.0 +- 0.0 points; it may hurt (chance of harm 99 %); "
+                     "about 38 labelled items a class would tell"),
+        (0.5, 1.4, 0.4, "no difference: with the source +0.5 +- 1.4 points; it may hurt (chance of harm 40 %)"),
         (-6, 5, 0.4, "cannot tell: with the source -6.0 +- 5.0 points; it may hurt (chance of harm 40 %)"),
     ],
 )  # fmt: skip

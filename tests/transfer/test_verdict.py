@@ -103,3 +103,9 @@ def test_as_many_items_as_needed_give_an_interval_without_zero() -> None:
 )
 def test_no_difference_is_an_interval_within_two_points(mean: float, half_width: float, none: bool) -> None:
     assert negligible(Estimate(mean, half_width, 90)) == none
+
+
+@pytest.mark.parametrize(("n", "none"), [(4, False), (149, False), (150, True)])
+def test_few_items_of_which_none_changed_do_not_show_that_there_is_no_difference(n: int, none: bool) -> None:
+    assert negligible(Estimate(0.0, 0.0, n)) == none
+    assert needed(Estimate(0.0, 0.0, n)) == 150
