@@ -59,7 +59,8 @@ class Decoders:
         with suppress(OSError):  # not enough descriptors for another
             for _ in range(count):
                 theirs += self._opened()
-        self._start(theirs, setup)
+        if theirs:
+            self._start(theirs, setup)
 
     def __enter__(self) -> Decoders:
         """Return itself."""
