@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -37,6 +38,7 @@ CREATE INDEX files_by_label ON files (label);
 """
 
 
+NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 # the columns that each table's seal, a checksum, covers
 SEALED = {
     "meta": "key, value",
@@ -92,18 +94,40 @@ def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
     """Open the database of a store; a reader never changes the folder's content."""
     file = folder / DATABASE
     if write:
-        database = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
-        database.execute("PRAGMA synchronous = FULL")
+        database = _opened(file, "PRAGMA synchronous = FULL")
         database.create_function("seal", -1, seal, deterministic=True)
         return database
     uri = f"{file.absolute().as_uri()}?mode=ro"
-    database = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
     try:
-        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return _opened(uri, "SELECT count(*) FROM sqlite_master", uri=True)
     except sqlite3.OperationalError:  # a folder that may not be written to has no place for the log's shared memory
+        return _opened(f"{uri}&immutable=1", "SELECT 1", uri=True)
+
+
+def _opened(file: Path | str, first: str, *, uri: bool = False) -> sqlite3.Connection:
+    """Open a database and run the first statement; if that fails, nothing stays open."""
+    database = sqlite3.connect(file, uri=uri, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        database.execute(first).fetchone()
+    except sqlite3.Error:
         database.close()
-        database = sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        raise
     return database
+
+
+def read_meta(database: sqlite3.Connection, folder: Path) -> dict[str, Any]:
+    """Return what the store says of itself.
+
+    Raises
+    ------
+    FormatError
+        when something is missing that nothing can replace.
+    """
+    meta = dict(database.execute("SELECT key, value FROM meta"))
+    if lost := sorted(NEEDED - meta.keys()):
+        what = f"{folder / DATABASE} is damaged beyond repair: it has lost its {', '.join(lost)}"
+        raise FormatError(f"{what}; build the index again")
+    return meta
 
 
 @contextmanager

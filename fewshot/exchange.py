@@ -148,7 +148,7 @@ def _add(store: Store, table: Table, file: Path) -> int:
         raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
     if not np.isfinite(x).all():
         raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}

@@ -7,11 +7,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from fewshot.database import DATABASE, SEALED, acquire, connect, define, seal, transaction
+from fewshot.database import DATABASE, NEEDED, SEALED, acquire, connect, define, seal, transaction
 from fewshot.errors import FormatError
 from fewshot.vectors import sync_folder
 
-NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 Row = tuple[object, ...]
 
 

@@ -34,6 +34,7 @@ from fewshot.database import (
     is_store,
     plain,
     plain_errors,
+    read_meta,
     transaction,
 )
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, unknown
@@ -66,13 +67,13 @@ class Entry(NamedTuple):
 class Store:
     """Embeddings of pictures on disk. Open it with `Store.open` or `Store.create`, as a context manager."""
 
-    def __init__(self, path: Path, database: sqlite3.Connection, cleanup: ExitStack) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
         self.path = path
         self.database = database
-        self._cleanup = cleanup
+        self._cleanup = ExitStack()
         self._asking = threading.Lock()
         self._answering: sqlite3.Connection | None = None
-        meta = dict(database.execute("SELECT key, value FROM meta"))
+        meta = read_meta(database, path)
         self.encoder: str = meta["encoder"]  # the name that `load_encoder` takes
         self.fingerprint: str = meta["fingerprint"]
         self.dim: int = meta["dim"]
@@ -103,7 +104,9 @@ class Store:
             database = cleanup.enter_context(closing(connect(folder, write=True)))
             meta = {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0}
             define(database, {**meta, "dtype": dtype, "vectors": "embeddings" + SUFFIX[dtype]})
-            return cls(folder, database, cleanup.pop_all())
+            store = cls(folder, database)
+            store._cleanup = cleanup.pop_all()
+            return store
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Store:
@@ -128,10 +131,11 @@ class Store:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if not OLDEST <= version <= FORMAT:
                 raise FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
-            store = cls(folder, database, cleanup.pop_all())
-        if write:
-            store.tidy()
-        return store
+            store = cls(folder, database)
+            if write:
+                store.tidy()
+            store._cleanup = cleanup.pop_all()
+            return store
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fewshot.store as store_module
-from fewshot.database import connect
+from fewshot.database import acquire, connect
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, StoreLocked, UnknownName
 from fewshot.store import Store
@@ -172,6 +172,25 @@ def test_what_is_no_store(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FormatError, match="is not an index"):
             Store.open(path)
+
+
+def test_what_cannot_be_opened_is_closed(filled, tmp_path, monkeypatch):
+    opened, real = [], sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
+    (tmp_path / "store.sqlite").write_text("not a database at all, though long enough to look like one" * 9)
+    for write in (False, True):
+        with pytest.raises(sqlite3.DatabaseError):
+            connect(tmp_path, write=write).execute("SELECT * FROM meta")
+    with real(filled[0] / "store.sqlite") as database:
+        database.execute("DELETE FROM meta WHERE key = 'dim'")
+    database.close()
+    with pytest.raises(FormatError, match="beyond repair: it has lost its dim; build the index again"):
+        Store.open(filled[0], write=True)
+    assert len(opened) == 4
+    for database in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            database.execute("SELECT 1")
+    acquire(filled[0]).release()  # nor is it locked
 
 
 def test_newer_format_is_refused(filled):
