@@ -133,6 +133,21 @@ def test_encoders_travel_without_their_networks(name: str, clip_file: Path, timm
         assert torch.equal(there.prepare(picture), encoder.prepare(picture))
 
 
+LOADS = """
+import sys
+from fewshot.decoding import Filled
+Filled(sys.stdin.buffer).load()
+print(*{"open_clip", "timm", "torchvision", "transformers"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize("name", ["lite", "clip:tiny-clip@{clip}", "timm:test_resnet@{timm}"])
+def test_a_process_does_without_the_packages_of_the_network(name: str, clip_file: Path, timm_file: Path) -> None:
+    packed = hollow(load_encoder(name.format(clip=clip_file, timm=timm_file), "cpu"))
+    run = subprocess.run([sys.executable, "-c", LOADS], input=packed, capture_output=True, check=True, timeout=PATIENCE)
+    assert run.stdout.split() == []
+
+
 def test_networks_and_large_tensors_are_left_out() -> None:
     assert len(hollow((nn.Linear(1000, 1000), torch.zeros(100_000), torch.zeros(9)))) < 2000
 

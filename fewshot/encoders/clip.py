@@ -75,6 +75,10 @@ class ClipEncoder(Encoder):
         self._model.visual.to(self._dtype)
         self.fingerprint = fingerprint("clip", *parts, str(self._dtype).removeprefix("torch."))
 
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs to prepare pictures: no texts."""
+        return {**self.__dict__, "_tokenize": None}
+
     @classmethod
     def create(cls, spec: str, device: torch.device) -> ClipEncoder:
         """Load `ARCH/TAG` (from the hub or its cache) or `ARCH@CHECKPOINT` (a state dict: .pt, .bin or .safetensors).

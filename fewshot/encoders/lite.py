@@ -69,6 +69,10 @@ class LiteEncoder(Encoder):
             numerics = f"{mode}: decoded to {self._smallest_side} or more, {TORCH_SQUARE}, {self.modes[mode]}"
         self.fingerprint = fingerprint(f"lite-{mode}" if mode else "lite", *parts, numerics)
 
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs to prepare pictures: no texts."""
+        return {**self.__dict__, "_text": None}
+
     @classmethod
     def create(cls, spec: str, device: torch.device) -> Encoder:
         """Load both networks from their packages, or a variant: `fast`, `bf16`, `stage5`, `stage6`, `stage7`.

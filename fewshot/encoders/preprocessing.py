@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fewshot.encoders.scaled_centre import ScaledCentre
+
 Transform = Callable[[Image.Image], Tensor]
 
 
@@ -31,8 +33,9 @@ class Preprocessing:
         steps = transform.transforms if isinstance(transform, Compose) else []
         if len(steps) < 2 or not isinstance(steps[-2], ToTensor) or not isinstance(steps[-1], Normalize):
             return cls(transform, None, None)
+        first = ScaledCentre.of(steps[:-2]) or Compose([*steps[:-2], PILToTensor()])
         numbers = (torch.as_tensor(v, dtype=torch.float32) for v in (steps[-1].mean, steps[-1].std))
-        return cls(Compose([*steps[:-2], PILToTensor()]), *(v.reshape(-1, 1, 1) for v in numbers))
+        return cls(first, *(v.reshape(-1, 1, 1) for v in numbers))
 
     def normalise(self, pixels: Tensor, device: torch.device) -> Tensor:
         """Do the second half, on a device, to float32.  [n, 3, H, W] -> [n, 3, H, W]"""
