@@ -9,6 +9,7 @@ parent. We are not forked ourselves: beside a GPU and threads that is asking for
 
 from __future__ import annotations
 
+import copyreg
 import io
 import json
 import os
@@ -161,9 +162,16 @@ class _Hollow(pickle.Pickler):
         heavy = any(tensor.device.type != "cpu" for tensor in held) or sum(tensor.numel() for tensor in held) > SMALL
         return "left out" if heavy else None
 
+    def reducer_override(self, thing: object) -> Any:
+        left_out = getattr(type(thing), "only_for_texts", ())
+        if not left_out:
+            return NotImplemented
+        state = {name: None if name in left_out else value for name, value in vars(thing).items()}
+        return copyreg.__newobj__, (type(thing),), state  # type: ignore[attr-defined]
+
 
 def hollow(thing: object) -> bytes:
-    """Pickle something without the networks and large tensors in it, in whose place None will be."""
+    """Pickle something without the networks, large tensors and text parts in it, in whose place None will be."""
     out = io.BytesIO()
     _Hollow(out).dump(thing)
     return out.getvalue()

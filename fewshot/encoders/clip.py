@@ -43,6 +43,7 @@ class ClipEncoder(Encoder):
     prefix = "clip"
     about = "any open_clip model: clip:ARCH/TAG, clip:ARCH@CHECKPOINT or clip:ARCH/TAG@CHECKPOINT; clip:bf16:ARCH..."
     templates = TEMPLATES
+    only_for_texts = ("_tokenize",)
 
     def __init__(self, name: str, arch: str, checkpoint: Path, tag: dict[str, Any], device: torch.device) -> None:
         import open_clip
@@ -74,10 +75,6 @@ class ClipEncoder(Encoder):
         self._dtype = torch.bfloat16 if name.startswith(f"clip:{HALF}") else torch.float32
         self._model.visual.to(self._dtype)
         self.fingerprint = fingerprint("clip", *parts, str(self._dtype).removeprefix("torch."))
-
-    def __getstate__(self) -> dict[str, object]:
-        """What another process needs to prepare pictures: no texts."""
-        return {**self.__dict__, "_tokenize": None}
 
     @classmethod
     def create(cls, spec: str, device: torch.device) -> ClipEncoder:

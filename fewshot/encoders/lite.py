@@ -44,6 +44,7 @@ class LiteEncoder(Encoder):
     about = "EfficientNet-Lite0 + MiniLM joined by ImageNet; the default, works offline; lite:fast for large pictures"
     dim = lite_image.FEATURES + lite_text.DIM
     templates = ("{}", "a {}", "a photo of a {}.")
+    only_for_texts = ("_text",)
     modes: ClassVar[dict[str, str]] = {"": "float32", "fast": "float32", "bf16": lite_half.NUMERICS}
 
     def __init__(self, device: torch.device, mode: str = "") -> None:
@@ -68,10 +69,6 @@ class LiteEncoder(Encoder):
             self._smallest_side = REDUCE[mode] * lite_image.SIZE
             numerics = f"{mode}: decoded to {self._smallest_side} or more, {TORCH_SQUARE}, {self.modes[mode]}"
         self.fingerprint = fingerprint(f"lite-{mode}" if mode else "lite", *parts, numerics)
-
-    def __getstate__(self) -> dict[str, object]:
-        """What another process needs to prepare pictures: no texts."""
-        return {**self.__dict__, "_text": None}
 
     @classmethod
     def create(cls, spec: str, device: torch.device) -> Encoder:
