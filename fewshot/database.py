@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -16,6 +17,7 @@ FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is sti
 OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE, LOCK = "store.sqlite", "lock"
+NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
 SCHEMA = """
@@ -49,6 +51,39 @@ SEALED = {
 def seal(*values: object) -> int:
     """Return a checksum of one row's values, which SQLite keeps beside them."""
     return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+
+
+def sealed(database: sqlite3.Connection, table: str) -> bool:
+    """Tell whether the rows of a table have checksums; those of format 1 have none."""
+    columns = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE name = 'seal'"
+    return bool(database.execute(columns, (table,)).fetchone()[0])
+
+
+def broken(database: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of a table that are not what their checksum says."""
+    if sealed(database, table):
+        for *values, kept in database.execute(f"SELECT {SEALED[table]}, seal FROM {table}"):
+            if seal(*values) != kept:
+                yield tuple(values)
+
+
+def read_meta(database: sqlite3.Connection, folder: Path) -> dict[str, Any]:
+    """Return what a store says of itself, on which depends how all else is read, and which files are of use.
+
+    Raises
+    ------
+    FormatError
+        when the store is of a newer format, or any of this has changed or is missing.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if not OLDEST <= version <= FORMAT:
+        raise FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
+    meta = dict(database.execute("SELECT key, value FROM meta"))
+    changed = [str(key) for key, _ in broken(database, "meta")] or sorted(NEEDED - meta.keys())
+    if changed:
+        what = f"{folder / DATABASE} is damaged: {', '.join(changed)} has changed"
+        raise FormatError(f"{what}; build the index again, under another name")
+    return meta
 
 
 def define(database: sqlite3.Connection, meta: Mapping[str, object]) -> None:
@@ -144,11 +179,11 @@ def plain_errors(folder: Path) -> Iterator[None]:
     """Turn what SQLite raises into our own errors."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise plain(error, folder) from error
 
 
-def plain(error: sqlite3.Error, folder: Path) -> FewshotError:
+def plain(error: sqlite3.Error | UnicodeDecodeError, folder: Path) -> FewshotError:
     """Say in our words what SQLite says: operational errors come from the disk, others from damage."""
     if isinstance(error, sqlite3.OperationalError):
         return OutputError(f"cannot use {folder / DATABASE}: {error}; nothing already stored is lost")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import zlib
@@ -74,7 +75,8 @@ def save(folder: Path, generation: int, codes: Bytes, alive: Mask, facts: Facts)
             if other != target:
                 other.unlink(missing_ok=True)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # its bytes are what others may be short of
 
 
 def load(file: Path) -> tuple[Bytes, Mask, Facts] | None:

@@ -7,11 +7,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from fewshot.database import DATABASE, SEALED, acquire, connect, define, seal, transaction
+from fewshot.database import DATABASE, NEEDED, SEALED, acquire, connect, define, seal, transaction
 from fewshot.errors import FormatError
 from fewshot.vectors import sync_folder
 
-NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 Row = tuple[object, ...]
 
 
@@ -31,7 +30,7 @@ def salvage(folder: Path) -> int:
     try:
         tables = _read_all(folder)
         meta = {str(key): value for key, value in tables["meta"]}
-        if not meta.keys() >= NEEDED:
+        if not meta.keys() >= NEEDED | {"dtype", "vectors"}:  # whose defaults stand for format 1, without checksums
             raise FormatError(f"{folder / DATABASE} is damaged beyond repair; build the index again")
         _write_all(folder, meta, tables)
     finally:

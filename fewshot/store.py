@@ -16,17 +16,16 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.database import (
-    FORMAT,
-    OLDEST,
     acquire,
     check_vacant,
     connect,
@@ -34,6 +33,7 @@ from fewshot.database import (
     is_store,
     plain,
     plain_errors,
+    read_meta,
     transaction,
 )
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, unknown
@@ -66,13 +66,12 @@ class Entry(NamedTuple):
 class Store:
     """Embeddings of pictures on disk. Open it with `Store.open` or `Store.create`, as a context manager."""
 
-    def __init__(self, path: Path, database: sqlite3.Connection, cleanup: ExitStack) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, meta: dict[str, Any], cleanup: ExitStack) -> None:
         self.path = path
         self.database = database
         self._cleanup = cleanup
         self._asking = threading.Lock()
         self._answering: sqlite3.Connection | None = None
-        meta = dict(database.execute("SELECT key, value FROM meta"))
         self.encoder: str = meta["encoder"]  # the name that `load_encoder` takes
         self.fingerprint: str = meta["fingerprint"]
         self.dim: int = meta["dim"]
@@ -103,7 +102,7 @@ class Store:
             database = cleanup.enter_context(closing(connect(folder, write=True)))
             meta = {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0}
             define(database, {**meta, "dtype": dtype, "vectors": "embeddings" + SUFFIX[dtype]})
-            return cls(folder, database, cleanup.pop_all())
+            return cls(folder, database, read_meta(database, folder), cleanup.pop_all())
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Store:
@@ -125,10 +124,7 @@ class Store:
             if write:
                 cleanup.callback(acquire(folder).release)
             database = cleanup.enter_context(closing(connect(folder, write=write)))
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if not OLDEST <= version <= FORMAT:
-                raise FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
-            store = cls(folder, database, cleanup.pop_all())
+            store = cls(folder, database, read_meta(database, folder), cleanup.pop_all())
         if write:
             store.tidy()
         return store
@@ -213,18 +209,25 @@ class Store:
             found[int(row)] = [Entry(*entry) for entry in listed]
         return found
 
-    def mask(self, labels: Sequence[str] = (), globs: Sequence[str] = ()) -> NDArray[np.bool_]:
+    def mask(
+        self, labels: Sequence[str] = (), globs: Sequence[str] = (), *, count: int | None = None
+    ) -> NDArray[np.bool_]:
         """Tell for each row whether a file stands behind it (of the given labels and path globs, if any).  -> [N]
+
+        With `count`, only the first so many are told of: those that a reader has, while another process adds more.
 
         Raises
         ------
         UnknownName
             for a label that no picture has.
+        FormatError
+            when the index was compacted since it was opened.
         """
         self.check_labels(labels)
         listed = self.database.execute(ROWS, _wanted(labels, globs)).fetchall()
-        allowed = np.zeros(self.rows, bool)  # counted last: a writer may have added rows meanwhile, and takes none away
-        allowed[[row for (row,) in listed]] = True
+        self.check_current()
+        allowed = np.zeros(self.rows if count is None else count, bool)
+        allowed[[row for (row,) in listed if row < len(allowed)]] = True
         return allowed
 
     def check_labels(self, labels: Sequence[str]) -> None:
@@ -247,8 +250,8 @@ class Store:
         return next(self.path.glob(f"index-{self.generation}-*.faiss"), None)
 
     def tidy(self) -> None:
-        """Delete arrays that a compaction left behind: the one it replaced, or the one it was killed over."""
-        for other in self.path.glob("embeddings*.f*"):
+        """Delete what a compaction left behind, the array it replaced or was killed over, and indexes half written."""
+        for other in chain(self.path.glob("embeddings*.f*"), self.path.glob("index-*.part")):
             if other != self.vectors.path:
                 other.unlink(missing_ok=True)
 
@@ -266,7 +269,11 @@ class Store:
 
     def size_on_disk(self) -> int:
         """Return the bytes of all files of the store."""
-        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+        total = 0
+        for file in self.path.iterdir():
+            with suppress(FileNotFoundError):  # another process replaces some now and then
+                total += file.stat().st_size if file.is_file() else 0
+        return total
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.database import DATABASE, SEALED, connect, is_store, plain_errors, seal
-from fewshot.errors import FormatError
+from fewshot.database import DATABASE, SEALED, broken, connect, is_store, plain_errors
+from fewshot.errors import OutputError
 from fewshot.salvage import salvage
 from fewshot.store import SUFFIX, Store
 from fewshot.vectors import VectorFile
@@ -93,7 +93,11 @@ def compact(store: Store) -> int:
             return 0
         target.path.unlink(missing_ok=True)
         parts = [(start, live[start : start + BLOCK]) for start in range(0, len(live), BLOCK)]
-        chunks = [(start, len(part), target.append(old[part], start)) for start, part in parts]
+        try:
+            chunks = [(start, len(part), target.append(old[part], start)) for start, part in parts]
+        except OutputError:
+            target.path.unlink(missing_ok=True)  # its bytes are what others may be short of
+            raise
         _renumber(database)
         database.execute("DELETE FROM chunks")
         database.executemany("INSERT INTO chunks (first, count, crc) VALUES (?, ?, ?)", chunks)
@@ -116,26 +120,13 @@ def _renumber(database: sqlite3.Connection) -> None:
     database.execute("DROP TABLE moved")
 
 
-def _sealed(database: sqlite3.Connection, table: str) -> bool:
-    """Tell whether the rows of a table have checksums; those of format 1 have none."""
-    columns = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE name = 'seal'"
-    return bool(database.execute(columns, (table,)).fetchone()[0])
-
-
-def _broken(database: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    if _sealed(database, table):
-        for *values, kept in database.execute(f"SELECT {SEALED[table]}, seal FROM {table}"):
-            if seal(*values) != kept:
-                yield tuple(values)
-
-
 def _database_damage(database: sqlite3.Connection) -> Iterator[str]:
     try:
         for (line,) in database.execute("PRAGMA integrity_check(20)"):
             if line != "ok":
                 yield f"{DATABASE} is damaged: {' '.join(line.split())}"
         for table in SEALED:
-            for values in _broken(database, table):
+            for values in broken(database, table):
                 yield f"{DATABASE} is damaged: {table} {values[0]!r} has changed"
         for (path,) in database.execute("SELECT path " + ORPHANS):
             yield f"{DATABASE} is damaged: {path!r} refers to an embedding that is not there"
@@ -178,11 +169,9 @@ def _needs_salvage(folder: Path) -> bool:
 def _forget_broken_rows(database: sqlite3.Connection) -> list[str]:
     done = []
     for table, key in (("files", "path"), ("contents", "row"), ("chunks", "first")):
-        broken = [(values[0],) for values in _broken(database, table)]
-        database.executemany(f"DELETE FROM {table} WHERE {key} = ?", broken)
-        done += [f"{len(broken)} damaged rows of {table} were forgotten"] * bool(broken)
-    if changed := [str(values[0]) for values in _broken(database, "meta")]:
-        raise FormatError(f"{DATABASE} is damaged: {', '.join(changed)} has changed; build the index again")
+        changed = [(values[0],) for values in broken(database, table)]
+        database.executemany(f"DELETE FROM {table} WHERE {key} = ?", changed)
+        done += [f"{len(changed)} damaged rows of {table} were forgotten"] * bool(changed)
     return done
 
 
@@ -200,5 +189,9 @@ def _forget_broken_chunks(store: Store) -> list[str]:
             database.execute("DELETE FROM chunks WHERE first = ?", (first,))
         else:
             database.execute("UPDATE chunks SET crc = ? WHERE first = ?", (checksum, first))
-    database.execute("DELETE FROM chunks WHERE first >= ?", (store.rows,))
+    rows = store.rows
+    database.execute("DELETE FROM chunks WHERE first >= ?", (rows,))
+    for (first,) in database.execute("SELECT first FROM chunks WHERE first + count > ?", (rows,)).fetchall():
+        kept = rows - first, store.vectors.checksum(first, rows - first), first  # what follows will be overwritten
+        database.execute("UPDATE chunks SET count = ?, crc = ? WHERE first = ?", kept)
     return [f"rows {first} to {first + count - 1} were damaged and forgotten; {AGAIN}" for first, count, _ in damaged]
