@@ -216,7 +216,8 @@ def update_index(store: Store) -> Index:
     if current:
         return loaded
     generation, wanted = store.generation, wanted_of(store)
-    rows, alive, facts = store.embeddings(), store.mask(), loaded.facts
+    rows, facts = store.embeddings(), loaded.facts
+    alive = store.mask(count=len(rows))  # another process may have added some meanwhile
     same = facts.wanted == (wanted.kind, wanted.recall, wanted.memory) and facts.chunks == chunks_checksum(
         store, facts.rows
     )
