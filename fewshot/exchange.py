@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from fewshot.build import refresh_index
 from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.modelfile import replacing
+from fewshot.names import storable, stored_path
 from fewshot.store import IMPORTED, Store
 
 BLOCK = 65536  # rows at a time
@@ -41,7 +41,7 @@ class Table:
 
     embeddings: NDArray[np.float32]  # [n, D]
     paths: list[str]
-    labels: list[str | None]
+    labels: list[str | int | None]
 
 
 def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
@@ -139,6 +139,8 @@ def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
         raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths and {len(table.labels)} labels")
     if not all(isinstance(path, str) and path for path in table.paths):
         raise DataError(f"{file}: paths must be texts, got {next(p for p in table.paths if not p or p != str(p))!r}")
+    if odd := [label for label in table.labels if not isinstance(label, str | int | None)]:
+        raise DataError(f"{file}: labels must be texts or whole numbers, got {odd[0]!r}")
     return x.astype(np.float32)
 
 
@@ -152,10 +154,11 @@ def _add(store: Store, table: Table, file: Path) -> int:
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}
-    paths = [os.path.abspath(path) for path in table.paths]
+    paths = [stored_path(path) for path in table.paths]
+    labels = [None if label is None else storable(str(label)) or None for label in table.labels]
     with store.writing() as database:
         store.append(list(fresh), x[list(fresh.values())])
-        database.executemany(INSERT, zip(paths, [label or None for label in table.labels], digests, strict=True))
+        database.executemany(INSERT, zip(paths, labels, digests, strict=True))
     return len(paths)
 
 

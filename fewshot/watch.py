@@ -9,10 +9,11 @@ from pathlib import Path
 from fewshot.build import Counts, build_index, check_sources, update
 from fewshot.database import is_store
 from fewshot.encoders import Encoder, load_encoder
-from fewshot.errors import DataError, StoreLocked
+from fewshot.errors import DataError, InvalidOption, StoreLocked
 from fewshot.store import Store
 from fewshot.walk import walk
 
+LONGEST = 1e6  # seconds between looks, some eleven days
 State = frozenset[tuple[str, int, int]]
 
 
@@ -35,7 +36,11 @@ def watch(
     ------
     DataError
         when a root is missing, or there is no picture, at the start; later both are waited out.
+    InvalidOption
+        for an `interval` that is not above 0, or above `LONGEST`.
     """
+    if not 0 < interval <= LONGEST:
+        raise InvalidOption(f"interval must be above 0 and at most {LONGEST:g} seconds, got {interval}")
     check_sources(roots)
     model: Encoder | None = None
     told = not is_store(Path(out))

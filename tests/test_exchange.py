@@ -98,6 +98,7 @@ def test_what_cannot_be_imported(tmp_path):
     one, names = {"paths": np.array(["a"]), "labels": np.array([""])}, np.array([["a", "b"]])
     np.savez(tmp_path / "flat.npz", embeddings=np.ones(1), **one)
     np.savez(tmp_path / "words.npz", embeddings=names, **one)
+    np.savez(tmp_path / "half.npz", embeddings=np.ones((1, 2)), paths=np.array(["a"]), labels=np.array([0.5]))
     np.savez(tmp_path / "nested.npz", embeddings=np.ones((1, 2)), paths=names, labels=np.array([""]))
     for name, words in (
         ("bad.npz", "cannot read"),
@@ -109,6 +110,7 @@ def test_what_cannot_be_imported(tmp_path):
         ("flat.npz", r"must be numbers \[n, D\], got float64 of shape \[1\]"),
         ("words.npz", r"must be numbers \[n, D\], got <U1"),
         ("nested.npz", "paths must be texts"),
+        ("half.npz", "labels must be texts or whole numbers, got 0.5"),
     ):
         if name == "empty":
             pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
@@ -122,6 +124,14 @@ def test_embeddings_of_an_encoder_that_is_not_known(tmp_path):
     assert import_into(tmp_path / "in.npz", tmp_path / "out") == 3
     with pytest.raises(MissingInput, match=r"which encoder made the imported embeddings .* import them again with"):
         query(tmp_path / "out", ["red"], device="cpu")
+
+
+def test_labels_that_are_numbers(tmp_path):
+    given = {"embeddings": np.eye(3), "paths": np.array(["/a", "/b", "/c"])}
+    np.savez(tmp_path / "in.npz", labels=np.array([0, 1, 0]), **given)
+    import_into(tmp_path / "in.npz", tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        assert [entry.label for entry in store.entries()] == ["0", "1", "0"]
 
 
 def test_lists_of_a_parquet_file_have_one_length(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from fewshot.encoders.toy import ToyEncoder
+from fewshot.errors import InvalidOption
 from fewshot.store import Store
 from fewshot.watch import watch
 
@@ -45,3 +46,11 @@ def test_what_happens_between_two_looks_is_in_the_index(tmp_path, monkeypatch):
     ]
     assert any(getattr(what, "gone", 0) == 1 for what in told)
     Store.open(out, write=True).close()  # nothing is locked
+
+
+@pytest.mark.parametrize("interval", [float("nan"), float("inf"), 0, -1])
+def test_an_interval_that_is_none(tmp_path, interval):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "1.png")
+    with pytest.raises(InvalidOption, match="interval must be above 0"):
+        watch([tmp_path], tmp_path / "index", encoder="toy", interval=interval)
+    assert not (tmp_path / "index").exists()
