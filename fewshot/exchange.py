@@ -117,13 +117,13 @@ def import_into(
     if width is not None and width != dim:
         what = f"{file} holds embeddings of {dim} dimensions, encoder {name!r} makes {width}"
         raise DataError(f"{what}; name the encoder that made them, or none")
-    count = 0
     store = Store.create(out, encoder=name, fingerprint=known or f"{IMPORTED}-{dim}", dim=dim, dtype=dtype)
     try:
         with store:
             for table in chain([first], tables):
-                count += _add(store, table, file)
+                _add(store, table, file)
             refresh_index(store)
+            count = sum(store.labels().values())  # a path that is there twice counts once, with its last embedding
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)  # made a moment ago
         raise
@@ -133,7 +133,7 @@ def import_into(
 def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
     """Return the embeddings of a table, which may come from anywhere.  -> [n, D]"""
     x = np.asarray(table.embeddings)
-    if x.ndim != 2 or x.dtype.kind not in "fiu":
+    if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiu":
         raise DataError(f"{file}: embeddings must be numbers [n, D], got {x.dtype} of shape {list(x.shape)}")
     if not len(x) == len(table.paths) == len(table.labels):
         raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths and {len(table.labels)} labels")
@@ -141,16 +141,18 @@ def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
         raise DataError(f"{file}: paths must be texts, got {next(p for p in table.paths if not p or p != str(p))!r}")
     if odd := [label for label in table.labels if not isinstance(label, str | int | None)]:
         raise DataError(f"{file}: labels must be texts or whole numbers, got {odd[0]!r}")
-    return x.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused later
+        return x.astype(np.float32)
 
 
-def _add(store: Store, table: Table, file: Path) -> int:
+def _add(store: Store, table: Table, file: Path) -> None:
     x = _numbers(table, file)
     if x.shape[1] != store.dim:
         raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
     if not np.isfinite(x).all():
         raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
-    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))  # whose squares float32 may not hold
+    x = (x / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}
@@ -159,7 +161,6 @@ def _add(store: Store, table: Table, file: Path) -> int:
     with store.writing() as database:
         store.append(list(fresh), x[list(fresh.values())])
         database.executemany(INSERT, zip(paths, labels, digests, strict=True))
-    return len(paths)
 
 
 def _read(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
@@ -189,7 +190,14 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
         opened.schema_arrow.field("embedding"), opened.schema_arrow.field("path")
     except (OSError, KeyError, arrow.ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
-    return noted, (_table(batch, file) for batch in opened.iter_batches(BLOCK))
+    return noted, _batches(opened, file)
+
+
+def _batches(opened: Any, file: Path) -> Iterator[Table]:
+    try:
+        yield from (_table(batch, file) for batch in opened.iter_batches(BLOCK))
+    except (OSError, _arrow()[0].ArrowException) as error:
+        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
 def _table(batch: Any, file: Path) -> Table:
