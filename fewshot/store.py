@@ -185,17 +185,17 @@ class Store:
         FormatError
             when the array is damaged.
         """
-        self.check_current()
-        if verify:
-            self.vectors.verify(self.database.execute("SELECT first, count, crc FROM chunks"))
-        return self.vectors.read(self.rows)
+        try:
+            if verify:
+                self.vectors.verify(self.database.execute("SELECT first, count, crc FROM chunks"))
+            return self.vectors.read(self.rows)
+        finally:  # what looks like damage may be another's compaction
+            self.check_current()
 
     def entries(self) -> list[Entry]:
         """Return every picture that has an embedding, sorted by path."""
-        return [
-            Entry(*row)
-            for row in self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
-        ]
+        listed = self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
+        return [Entry(*row) for row in listed]
 
     def entries_of(
         self, rows: Sequence[int], labels: Sequence[str] = (), globs: Sequence[str] = ()

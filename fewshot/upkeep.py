@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fewshot.database import DATABASE, SEALED, broken, connect, is_store, plain_errors
-from fewshot.errors import OutputError
+from fewshot.errors import FormatError, OutputError
 from fewshot.salvage import salvage
 from fewshot.store import SUFFIX, Store
 from fewshot.vectors import VectorFile
@@ -39,8 +39,11 @@ def verify(path: str | Path) -> list[str]:
     FormatError
         when there is no store, or it cannot be opened at all, or is of a newer format.
     """
-    with Store.open(path) as store, plain_errors(store.path):
-        return [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+    while True:
+        with Store.open(path) as store, plain_errors(store.path):
+            found = [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+            if not (found and _was_compacted(store)):
+                return found
 
 
 def repair(path: str | Path) -> list[str]:
@@ -144,15 +147,26 @@ def _array_damage(store: Store) -> Iterator[str]:
             yield f"{store.vectors.path} is damaged: rows {first} to {first + count - 1} have changed or are missing"
 
 
+def _was_compacted(store: Store) -> bool:
+    """Tell whether another process has put a new array in place of the one that was looked at."""
+    try:
+        store.check_current()
+    except FormatError:
+        return True
+    except sqlite3.DatabaseError:  # has been told
+        pass
+    return False
+
+
 def _index_damage(folder: Path) -> Iterator[str]:
     """Look at the saved indexes, whose names end in their checksum."""
     for file in sorted(folder.glob("index-*.faiss")):
         checksum = 0
-        with file.open("rb") as content:
+        with contextlib.suppress(FileNotFoundError), file.open("rb") as content:  # another process may replace it
             while data := content.read(1 << 22):
                 checksum = zlib.crc32(data, checksum)
-        if f"{checksum:08x}" != file.stem.rsplit("-", 1)[-1]:
-            yield f"{file} is damaged"
+            if f"{checksum:08x}" != file.stem.rsplit("-", 1)[-1]:
+                yield f"{file} is damaged"
 
 
 def _needs_salvage(folder: Path) -> bool:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from fewshot import upkeep
 from fewshot.duplicates import duplicate_paths
 from fewshot.errors import FormatError
-from fewshot.index import open_index
+from fewshot.index import open_index, rebuild_index
 from fewshot.search import Searcher
 from fewshot.store import Store
 from fewshot.upkeep import compact
+from fewshot.vectors import VectorFile
 
 
 def add(store, first, count, label):
@@ -70,6 +72,45 @@ def test_filters_after_a_compaction_say_that_the_index_is_another(path):
         write(path, lambda store: store.database.execute("DELETE FROM files WHERE row < 10") and compact(store))
         with pytest.raises(FormatError, match="was compacted while it was open; open it again"):
             searcher.search(torch.eye(16)[:1], labels=["old"])
+
+
+def compact_some(path):
+    def work(store):
+        if len(store.entries()) == 40:
+            store.database.execute("DELETE FROM files WHERE row < 10")
+        compact(store)
+        rebuild_index(store)
+
+    write(path, work)
+
+
+def test_a_compaction_is_not_taken_for_damage(path, monkeypatch):
+    real = VectorFile.read
+    monkeypatch.setattr(
+        VectorFile, "read", lambda self, count: monkeypatch.undo() or compact_some(path) or real(self, count)
+    )
+    with Store.open(path) as store, pytest.raises(FormatError, match="was compacted while it was open; open it again"):
+        store.embeddings()
+
+
+@pytest.mark.parametrize("moment", ["_array_damage", "_index_damage"])
+def test_verifying_while_another_process_compacts(path, monkeypatch, moment):
+    compact_some(path)
+    with Store.open(path) as store:
+        rebuild_index(store)
+    real, listed = getattr(upkeep, moment), [path / "index-1-00000000.faiss"]
+
+    def call(thing):
+        monkeypatch.setattr(upkeep, moment, real)
+        write(path, lambda store: store.database.execute("DELETE FROM files WHERE row < 5"))
+        compact_some(path)
+        with monkeypatch.context() as patch:
+            if moment == "_index_damage":
+                patch.setattr(type(path), "glob", lambda self, pattern: listed)  # gone since
+            return list(real(thing))
+
+    monkeypatch.setattr(upkeep, moment, call)
+    assert upkeep.verify(path) == []
 
 
 @pytest.mark.parametrize("saved", [False, True])
