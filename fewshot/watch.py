@@ -30,7 +30,8 @@ def watch(
     """Bring the index `out` up to date with `roots`, at first and whenever a file appears, changes or goes.
 
     Looks every `interval` seconds, by path, size and time; the encoder is loaded once. `tell` gets the counts of every
-    update, and a line when an update has to wait. Runs until interrupted; between updates nothing is locked.
+    update, and a line when updates have to wait, once for each reason. Runs until interrupted; between updates nothing
+    is locked.
 
     Raises
     ------
@@ -47,6 +48,7 @@ def watch(
     if told:
         tell(build_index(roots, out, encoder=encoder, device=device))
     seen: State | None = None
+    waiting = ""
     while True:
         try:
             now = _state(roots)
@@ -57,8 +59,11 @@ def watch(
                 if not told or counts.embedded or counts.copies or counts.gone:
                     tell(counts)
                 seen, told = now, True
+            waiting = ""
         except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
-            tell(f"waiting: {error}")
+            if str(error) != waiting:
+                waiting = str(error)
+                tell(f"waiting: {waiting}")
         sleep(interval)
 
 

@@ -48,6 +48,25 @@ def test_what_happens_between_two_looks_is_in_the_index(tmp_path, monkeypatch):
     Store.open(out, write=True).close()  # nothing is locked
 
 
+def test_what_it_waits_for_is_told_once(tmp_path):
+    photos, told, looks = tmp_path / "photos", [], []
+    photos.mkdir()
+    Image.new("RGB", (4, 4), "red").save(photos / "1.png")
+
+    def look(seconds):
+        looks.append(seconds)
+        if len(looks) in (1, 4):
+            photos.rename(tmp_path / "away")
+        elif len(looks) == 3:
+            (tmp_path / "away").rename(photos)
+        elif len(looks) == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        watch([photos], tmp_path / "index", encoder="toy", device="cpu", tell=told.append, sleep=look)
+    assert ["waiting" in str(what) for what in told] == [False, True, True]
+
+
 @pytest.mark.parametrize("interval", [float("nan"), float("inf"), 0, -1])
 def test_an_interval_that_is_none(tmp_path, interval):
     Image.new("RGB", (4, 4), "red").save(tmp_path / "1.png")
