@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from fewshot.database import (
     acquire,
+    check_store,
     check_vacant,
     connect,
     define,
@@ -118,8 +119,7 @@ class Store:
             when `write` is asked for and the folder cannot be written.
         """
         folder = Path(path)
-        if not is_store(folder):
-            raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {folder}")
+        check_store(folder)
         with plain_errors(folder), ExitStack() as cleanup:
             if write:
                 cleanup.callback(acquire(folder).release)
@@ -227,7 +227,8 @@ class Store:
         listed = self.database.execute(ROWS, _wanted(labels, globs)).fetchall()
         self.check_current()
         allowed = np.zeros(self.rows if count is None else count, bool)
-        allowed[[row for (row,) in listed if row < len(allowed)]] = True
+        there = range(len(allowed))  # a damaged row may even be None
+        allowed[[row for (row,) in listed if row in there]] = True
         return allowed
 
     def check_labels(self, labels: Sequence[str]) -> None:

@@ -11,7 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.database import DATABASE, SEALED, broken, connect, is_store, plain_errors
+from fewshot.database import (
+    DATABASE,
+    SEALED,
+    UNREADABLE,
+    broken,
+    changed_definitions,
+    check_readable,
+    connect,
+    is_store,
+    plain_errors,
+)
 from fewshot.errors import FormatError, OutputError
 from fewshot.salvage import salvage
 from fewshot.store import SUFFIX, Store
@@ -58,6 +68,7 @@ def repair(path: str | Path) -> list[str]:
     """
     folder = Path(path)
     done = []
+    check_readable(folder)
     if _needs_salvage(folder):
         kept = salvage(folder)
         done.append(f"{folder / DATABASE} was written anew with the {kept} rows that could be read")
@@ -125,6 +136,8 @@ def _renumber(database: sqlite3.Connection) -> None:
 
 def _database_damage(database: sqlite3.Connection) -> Iterator[str]:
     try:
+        for name in changed_definitions(database):
+            yield f"{DATABASE} is damaged: the definition of {name} has changed"
         for (line,) in database.execute("PRAGMA integrity_check(20)"):
             if line != "ok":
                 yield f"{DATABASE} is damaged: {' '.join(line.split())}"
@@ -136,14 +149,15 @@ def _database_damage(database: sqlite3.Connection) -> Iterator[str]:
         (count,) = database.execute("SELECT count(*) " + UNCOVERED).fetchone()
         if count:
             yield f"{DATABASE} is damaged: {count} embeddings have no checksum"
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         yield f"{DATABASE} is damaged: {' '.join(str(error).split())}"
 
 
 def _array_damage(store: Store) -> Iterator[str]:
-    with contextlib.suppress(sqlite3.DatabaseError):  # has been told
+    with contextlib.suppress(*UNREADABLE):  # has been told
+        changed = {*broken(store.database, "chunks")}
         chunks = store.database.execute("SELECT first, count, crc FROM chunks").fetchall()
-        for first, count, _ in store.vectors.damaged(chunks):
+        for first, count, _ in store.vectors.damaged(chunk for chunk in chunks if chunk not in changed):
             yield f"{store.vectors.path} is damaged: rows {first} to {first + count - 1} have changed or are missing"
 
 
@@ -153,7 +167,7 @@ def _was_compacted(store: Store) -> bool:
         store.check_current()
     except FormatError:
         return True
-    except sqlite3.DatabaseError:  # has been told
+    except UNREADABLE:  # has been told
         pass
     return False
 
@@ -175,16 +189,22 @@ def _needs_salvage(folder: Path) -> bool:
         return (folder / DATABASE).is_file()
     try:
         with closing(connect(folder, write=False)) as database:
-            return bool(database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",))
-    except sqlite3.DatabaseError:
+            whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+            return not whole or bool(changed_definitions(database))
+    except UNREADABLE:
         return True
 
 
 def _forget_broken_rows(database: sqlite3.Connection) -> list[str]:
     done = []
     for table, key in (("files", "path"), ("contents", "row"), ("chunks", "first")):
-        changed = [(values[0],) for values in broken(database, table)]
-        database.executemany(f"DELETE FROM {table} WHERE {key} = ?", changed)
+        changed = [values[0] for values in broken(database, table)]
+        for value in changed:
+            if isinstance(value, str):  # maybe not Unicode any more
+                text = value.encode("utf-8", "surrogateescape")
+                database.execute(f"DELETE FROM {table} WHERE {key} = CAST(? AS TEXT)", (text,))
+            else:
+                database.execute(f"DELETE FROM {table} WHERE {key} = ?", (value,))
         done += [f"{len(changed)} damaged rows of {table} were forgotten"] * bool(changed)
     return done
 

@@ -170,8 +170,9 @@ def test_damage_met_while_reading_is_named(filled):
 def test_what_is_no_store(tmp_path):
     (tmp_path / "store.sqlite").write_text("not a database at all, though long enough to look like one" * 9)
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FormatError, match="is not an index"):
+        with pytest.raises(FormatError, match="is not an index") as raised:
             Store.open(path)
+        assert ("repair" in str(raised.value)) == path.is_dir()
 
 
 def test_newer_format_is_refused(filled):

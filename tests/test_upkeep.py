@@ -108,8 +108,9 @@ def change(index, needle, other):
     file.write_bytes(file.read_bytes().replace(needle, other))
 
 
-def test_changed_values_are_named(index, original):
-    change(index, b"05.png", b"05.pnx")
+@pytest.mark.parametrize("other", [b"05.pnx", b"0\xb5.png"])  # the latter is no Unicode
+def test_changed_values_are_named(index, original, other):
+    change(index, b"05.png", other)
     problems = verify(index)
     assert any("has changed" in line for line in problems), problems
     repair(index)
@@ -128,6 +129,40 @@ def test_what_a_store_says_of_itself_is_not_believed_once_it_has_changed(index, 
         with pytest.raises(FormatError, match=f"store.sqlite is damaged: {key} has changed; build the index again"):
             work(index)
     assert (index / "embeddings.f32").stat().st_size == 12 * 64 * 4  # not taken for what a compaction left behind
+
+
+def test_a_definition_that_makes_no_sense_is_told(index):
+    change(index, b"files_by_row ON", b"gires_by_row ON")
+    for work in (verify, Store.open):
+        with pytest.raises(FormatError, match=r"malformed database schema.*; try: fewshot index repair"):
+            work(index)
+
+
+@pytest.mark.parametrize("needle", [b"ok', 'skipped'", b"seal(first, count, crc)"])
+def test_a_changed_definition_is_found_and_mended(index, original, needle):
+    change(index, needle, bytes([needle[0] ^ 1]) + needle[1:])
+    assert any("definition of" in line for line in verify(index))
+    assert "written anew" in repair(index)[0]
+    assert verify(index) == []
+    build_index([original / "photos"], index, device="cpu")
+    assert (verify(index), right_embeddings(index)) == ([], 12)
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "embeddings.f32"])
+def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(index, monkeypatch, name):
+    real = open
+
+    def refuse(file, *args, **kwargs):
+        if str(file).endswith(name):
+            raise PermissionError(13, "Permission denied")
+        return real(file, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        for work in (verify, repair):
+            with pytest.raises(FormatError, match=f"cannot read .*{name}: Permission denied"):
+                work(index)
+    assert (verify(index), right_embeddings(index)) == ([], 12)
 
 
 def test_rows_lost_from_the_end_of_a_piece_are_overwritten_by_the_next(index, original):
