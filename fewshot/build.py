@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fewshot.database import check_vacant, is_store, transaction
 from fewshot.errors import DataError, MissingInput
+from fewshot.names import storable, stored_glob, stored_path
 from fewshot.progress import Progress
 from fewshot.store import Store
 from fewshot.walk import Found, walk
@@ -42,7 +43,8 @@ WHERE files.path = seen.path AND seen.label IS NOT NULL AND files.label IS NOT s
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
 WITH new(path, size, mtime_ns, label, digest, status, reason) AS (VALUES (?, ?, ?, ?, ?, ?, ?))
-SELECT new.*, (SELECT row FROM contents WHERE contents.digest = new.digest) FROM new
+SELECT path, size, mtime_ns, coalesce(label, (SELECT label FROM files WHERE files.path = new.path)),
+    digest, status, reason, (SELECT row FROM contents WHERE contents.digest = new.digest) FROM new
 """
 COUNT_SKIPPED = "SELECT count(*) FROM seen JOIN files USING (path) WHERE status = 'skipped'"
 GONE = "SELECT path FROM files WHERE (path >= ? AND path < ?) AND path NOT IN (SELECT path FROM seen)"
@@ -141,10 +143,10 @@ def update(
 ) -> Counts:
     """Embed the pictures under `roots` that are new or have changed, and drop those beneath `roots` that are gone.
 
-    A picture's label is `label`, or else the folder directly beneath the root that it lies in. Each batch is committed
-    on its own: after an interruption the next update goes on from there. Without an `encoder` the one that built the
-    store is loaded, on `device` or all GPUs, if there is anything to embed; `engine` embeds in place of this process.
-    The FAISS index is saved anew if anything changed.
+    A picture's label is `label`, or else the folder directly beneath the root that it lies in, or else what it was.
+    Each batch is committed on its own: after an interruption the next update goes on from there. Without an `encoder`
+    the one that built the store is loaded, on `device` or all GPUs, if there is anything to embed; `engine` embeds in
+    place of this process. The FAISS index is saved anew if anything changed.
 
     Raises
     ------
@@ -195,16 +197,15 @@ def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> 
         for target in dict.fromkeys(targets):
             if not target:  # as from "$UNSET"; it would be the whole current folder
                 raise DataError("an empty PATH names nothing; nothing was removed")
-            path = os.path.abspath(target)
+            path = stored_path(target)
             count = database.execute(DELETE, (path,)).rowcount
             count += database.execute("DELETE FROM files WHERE path >= ? AND path < ?", _beneath(path)).rowcount
             if not count and any(sign in target for sign in "*?["):
-                pattern = target if target.startswith("*") else path
-                count = database.execute("DELETE FROM files WHERE path GLOB ?", (pattern,)).rowcount
+                count = database.execute("DELETE FROM files WHERE path GLOB ?", (stored_glob(target),)).rowcount
             if not count:
                 raise DataError(f"nothing in {store.path} matches {target!r}; nothing was removed")
             total += count
-        for label in dict.fromkeys(labels):
+        for label in dict.fromkeys(map(storable, labels)):
             store.check_labels([label])
             total += database.execute("DELETE FROM files WHERE label = ?", (label,)).rowcount
     return total
@@ -271,16 +272,12 @@ def _list_files(store: Store, tops: Sequence[str], label: str | None) -> Iterato
 
 def _row(file: Found, label: str | None) -> tuple[str, int, int, str | None]:
     # A name that is not Unicode cannot be stored; with escapes it will be listed as one that cannot be read.
-    return _storable(file.path), file.size, file.mtime_ns, label or (file.label and _storable(file.label))
-
-
-def _storable(name: str) -> str:
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+    return storable(file.path), file.size, file.mtime_ns, storable(label or file.label or "") or None
 
 
 def _drop_gone(store: Store, tops: Sequence[str]) -> int:
     """Forget the files beneath `tops` that are not there any more."""
-    gone = [row for top in tops for row in store.database.execute(GONE, _beneath(top)) if _is_gone(row[0])]
+    gone = [row for top in tops for row in store.database.execute(GONE, _beneath(storable(top))) if _is_gone(row[0])]
     with store.writing() as database:
         database.executemany(DELETE, gone)
     return len(gone)

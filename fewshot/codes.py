@@ -22,7 +22,8 @@ class Codes:
         self.walks = isinstance(leaf, faiss.IndexHNSW)  # follows a graph
         plain = isinstance(leaf, faiss.IndexFlat | faiss.IndexScalarQuantizer)
         self.selects = self.probes or self.walks or plain  # can leave rows out while it searches
-        self.most_effort = int(leaf.nlist) if self.probes else 4096 if self.walks else 1
+        nodes = 4096 if self.walks and leaf.hnsw.nb_neighbors(0) else 0
+        self.most_effort = int(leaf.nlist) if self.probes else nodes if self.walks else 1
 
     @classmethod
     def make(cls, factory: str, dim: int) -> Codes:
@@ -35,7 +36,12 @@ class Codes:
         """
         faiss = load_faiss()
         try:
-            return cls(faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT))
+            codes = cls(_bare(faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)))
+            if not (codes.most_effort and codes.bytes_per_row()):
+                raise RuntimeError("without lists or links")
+            if isinstance(_leaf(codes._inner), faiss.IndexIDMap | faiss.IndexRefine):
+                raise RuntimeError("IDMap and Refine must be outermost")
+            return codes
         except RuntimeError as error:
             reason = str(error).rsplit(": ", 1)[-1].strip()
             raise InvalidOption(
@@ -102,6 +108,15 @@ class Codes:
     def load(cls, data: NDArray[np.uint8]) -> Codes:
         """Read what `serialize` wrote; damaged bytes make FAISS raise RuntimeError."""
         return cls(load_faiss().deserialize_index(data))
+
+
+def _bare(index: Any) -> Any:
+    """Return the index without what numbers its rows or re-ranks them, which is done here, and for all it finds."""
+    faiss = load_faiss()
+    while isinstance(index, faiss.IndexIDMap | faiss.IndexRefine):
+        inner = index.index if isinstance(index, faiss.IndexIDMap) else index.base_index
+        index = faiss.clone_index(inner)  # what is inside goes with its owner
+    return index
 
 
 def _leaf(index: Any) -> Any:

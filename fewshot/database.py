@@ -17,8 +17,12 @@ FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is sti
 OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE, LOCK = "store.sqlite", "lock"
+NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
+UNREADABLE = sqlite3.Error, UnicodeDecodeError  # the latter where SQLite quotes damaged text
+
+# changed to the letter, it is another format: what a store has is compared with it
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, seal INTEGER AS (seal(key, value)) STORED) WITHOUT ROWID;
 CREATE TABLE contents (
@@ -38,7 +42,6 @@ CREATE INDEX files_by_label ON files (label);
 """
 
 
-NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 # the columns that each table's seal, a checksum, covers
 SEALED = {
     "meta": "key, value",
@@ -51,6 +54,61 @@ SEALED = {
 def seal(*values: object) -> int:
     """Return a checksum of one row's values, which SQLite keeps beside them."""
     return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+
+
+def sealed(database: sqlite3.Connection, table: str) -> bool:
+    """Tell whether the rows of a table have checksums; those of format 1 have none."""
+    columns = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE name = 'seal'"
+    return bool(database.execute(columns, (table,)).fetchone()[0])
+
+
+def as_it_is(text: bytes) -> str:
+    """Decode text that damage may have left without sense as Unicode; a `text_factory`."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+def broken(database: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of a table that are not what their checksum says."""
+    if not sealed(database, table):
+        return
+    before, database.text_factory = database.text_factory, as_it_is
+    try:
+        for *values, kept in database.execute(f"SELECT {SEALED[table]}, seal FROM {table}"):
+            if seal(*values) != kept:
+                yield tuple(values)
+    finally:
+        database.text_factory = before
+
+
+def changed_definitions(database: sqlite3.Connection) -> list[str]:
+    """Return the names of tables and indexes that are not as `SCHEMA` has them; of format 1 nothing is known."""
+    if database.execute("PRAGMA user_version").fetchone() != (FORMAT,):
+        return []
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        fresh.create_function("seal", -1, seal, deterministic=True)
+        define(fresh, {})
+        wanted = fresh.execute("SELECT name, type, tbl_name, sql FROM sqlite_master").fetchall()
+    there = database.execute("SELECT name, type, tbl_name, sql FROM sqlite_master").fetchall()
+    return [row[0] for row in wanted if row not in there]
+
+
+def read_meta(database: sqlite3.Connection, folder: Path) -> dict[str, Any]:
+    """Return what a store says of itself, on which depends how all else is read, and which files are of use.
+
+    Raises
+    ------
+    FormatError
+        when the store is of a newer format, or any of this has changed or is missing.
+    """
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if not OLDEST <= version <= FORMAT:
+        raise FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
+    meta = dict(database.execute("SELECT key, value FROM meta"))
+    changed = [str(key) for key, _ in broken(database, "meta")] or sorted(NEEDED - meta.keys())
+    if changed:
+        what = f"{folder / DATABASE} is damaged: {', '.join(changed)} has changed"
+        raise FormatError(f"{what}; build the index again, under another name")
+    return meta
 
 
 def define(database: sqlite3.Connection, meta: Mapping[str, object]) -> None:
@@ -69,8 +127,39 @@ def is_store(folder: Path) -> bool:
     try:
         with closing(connect(folder, write=False)) as database:
             return bool(database.execute("PRAGMA application_id").fetchone() == (OURS,))
-    except sqlite3.Error:
+    except UNREADABLE:
         return False
+
+
+def check_store(folder: Path) -> None:
+    """Tell what is wrong with a folder that should hold a store: none is there, it may not be read, or it is damaged.
+
+    Raises
+    ------
+    FormatError
+        saying which.
+    """
+    check_readable(folder)
+    try:
+        with closing(connect(folder, write=False)) as database:
+            if database.execute("PRAGMA application_id").fetchone() == (OURS,):
+                return
+    except UNREADABLE as error:
+        if (folder / DATABASE).is_file():
+            what = f"{folder} is not an index, or {DATABASE} is damaged: {error}"
+            raise FormatError(f"{what}; try: fewshot index repair {folder}") from error
+    raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {folder}")
+
+
+def check_readable(folder: Path) -> None:
+    """Raise FormatError when there is a database that may not be read, which says nothing about its content."""
+    try:
+        with open(folder / DATABASE, "rb"):
+            return
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return
+    except OSError as error:
+        raise FormatError(f"cannot read {folder / DATABASE}: {error.strerror}") from error
 
 
 def check_vacant(folder: Path) -> None:
@@ -109,25 +198,10 @@ def _opened(file: Path | str, first: str, *, uri: bool = False) -> sqlite3.Conne
     database = sqlite3.connect(file, uri=uri, isolation_level=None, check_same_thread=False, timeout=30)
     try:
         database.execute(first).fetchone()
-    except sqlite3.Error:
+    except BaseException:
         database.close()
         raise
     return database
-
-
-def read_meta(database: sqlite3.Connection, folder: Path) -> dict[str, Any]:
-    """Return what the store says of itself.
-
-    Raises
-    ------
-    FormatError
-        when something is missing that nothing can replace.
-    """
-    meta = dict(database.execute("SELECT key, value FROM meta"))
-    if lost := sorted(NEEDED - meta.keys()):
-        what = f"{folder / DATABASE} is damaged beyond repair: it has lost its {', '.join(lost)}"
-        raise FormatError(f"{what}; build the index again")
-    return meta
 
 
 @contextmanager
@@ -168,11 +242,11 @@ def plain_errors(folder: Path) -> Iterator[None]:
     """Turn what SQLite raises into our own errors."""
     try:
         yield
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         raise plain(error, folder) from error
 
 
-def plain(error: sqlite3.Error, folder: Path) -> FewshotError:
+def plain(error: sqlite3.Error | UnicodeDecodeError, folder: Path) -> FewshotError:
     """Say in our words what SQLite says: operational errors come from the disk, others from damage."""
     if isinstance(error, sqlite3.OperationalError):
         return OutputError(f"cannot use {folder / DATABASE}: {error}; nothing already stored is lost")

@@ -78,4 +78,4 @@ def duplicate_paths(store: Store, index: Index, least: float) -> Iterator[tuple[
     for same in paths.values():
         yield from ((first, second, 1.0) for first, second in combinations(same, 2))
     for pair in pairs_above(index, least):
-        yield from ((a, b, pair.cosine) for a in paths[pair.first] for b in paths[pair.second])
+        yield from ((a, b, pair.cosine) for a in paths.get(pair.first, ()) for b in paths.get(pair.second, ()))

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from fewshot.build import refresh_index
 from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.modelfile import replacing
+from fewshot.names import storable, stored_path
 from fewshot.store import IMPORTED, Store
 
 BLOCK = 65536  # rows at a time
@@ -41,7 +41,7 @@ class Table:
 
     embeddings: NDArray[np.float32]  # [n, D]
     paths: list[str]
-    labels: list[str | None]
+    labels: list[str | int | None]
 
 
 def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
@@ -117,13 +117,13 @@ def import_into(
     if width is not None and width != dim:
         what = f"{file} holds embeddings of {dim} dimensions, encoder {name!r} makes {width}"
         raise DataError(f"{what}; name the encoder that made them, or none")
-    count = 0
     store = Store.create(out, encoder=name, fingerprint=known or f"{IMPORTED}-{dim}", dim=dim, dtype=dtype)
     try:
         with store:
             for table in chain([first], tables):
-                count += _add(store, table, file)
+                _add(store, table, file)
             refresh_index(store)
+            count = sum(store.labels().values())  # a path that is there twice counts once, with its last embedding
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)  # made a moment ago
         raise
@@ -133,30 +133,34 @@ def import_into(
 def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
     """Return the embeddings of a table, which may come from anywhere.  -> [n, D]"""
     x = np.asarray(table.embeddings)
-    if x.ndim != 2 or x.dtype.kind not in "fiu":
+    if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiu":
         raise DataError(f"{file}: embeddings must be numbers [n, D], got {x.dtype} of shape {list(x.shape)}")
     if not len(x) == len(table.paths) == len(table.labels):
         raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths and {len(table.labels)} labels")
     if not all(isinstance(path, str) and path for path in table.paths):
         raise DataError(f"{file}: paths must be texts, got {next(p for p in table.paths if not p or p != str(p))!r}")
-    return x.astype(np.float32)
+    if odd := [label for label in table.labels if not isinstance(label, str | int | None)]:
+        raise DataError(f"{file}: labels must be texts or whole numbers, got {odd[0]!r}")
+    with np.errstate(over="ignore"):  # infinity is refused later
+        return x.astype(np.float32)
 
 
-def _add(store: Store, table: Table, file: Path) -> int:
+def _add(store: Store, table: Table, file: Path) -> None:
     x = _numbers(table, file)
     if x.shape[1] != store.dim:
         raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
     if not np.isfinite(x).all():
         raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
-    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))  # whose squares float32 may not hold
+    x = (x / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
     digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}
-    paths = [os.path.abspath(path) for path in table.paths]
+    paths = [stored_path(path) for path in table.paths]
+    labels = [None if label is None else storable(str(label)) or None for label in table.labels]
     with store.writing() as database:
         store.append(list(fresh), x[list(fresh.values())])
-        database.executemany(INSERT, zip(paths, [label or None for label in table.labels], digests, strict=True))
-    return len(paths)
+        database.executemany(INSERT, zip(paths, labels, digests, strict=True))
 
 
 def _read(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
@@ -186,7 +190,14 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
         opened.schema_arrow.field("embedding"), opened.schema_arrow.field("path")
     except (OSError, KeyError, arrow.ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
-    return noted, (_table(batch, file) for batch in opened.iter_batches(BLOCK))
+    return noted, _batches(opened, file)
+
+
+def _batches(opened: Any, file: Path) -> Iterator[Table]:
+    try:
+        yield from (_table(batch, file) for batch in opened.iter_batches(BLOCK))
+    except (OSError, _arrow()[0].ArrowException) as error:
+        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
 def _table(batch: Any, file: Path) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from pathlib import Path
 
@@ -91,8 +92,10 @@ class Index:
         Raises
         ------
         InvalidOption
-            for queries of another dimension.
+            for queries of another dimension, or a `least` that is no number.
         """
+        if math.isnan(least):
+            raise InvalidOption("the least score must be a number, got nan")
         vectors, only = self._checked(queries), self._only(allowed)
         count = self._count if only is None else int(only.sum())
         if not count or not len(vectors):
@@ -216,7 +219,8 @@ def update_index(store: Store) -> Index:
     if current:
         return loaded
     generation, wanted = store.generation, wanted_of(store)
-    rows, alive, facts = store.embeddings(), store.mask(), loaded.facts
+    rows, facts = store.embeddings(), loaded.facts
+    alive = store.mask(count=len(rows))  # another process may have added some meanwhile
     same = facts.wanted == (wanted.kind, wanted.recall, wanted.memory) and facts.chunks == chunks_checksum(
         store, facts.rows
     )
@@ -231,11 +235,19 @@ def rebuild_index(store: Store, wanted: Wanted | None = None) -> Index:
     """Build the index of a store anew and save it beside the store, where that is possible. Raises as `open_index`.
 
     A new `wanted` is noted in the store, opened for writing, once it is built: what cannot be built changes nothing.
+    Where none is given, and FAISS cannot learn the kind from so few rows, they are compared one by one until there are
+    twice as many.
     """
     generation, asked = store.generation, wanted or wanted_of(store)
-    rows, alive = store.embeddings(verify=True), store.mask()
-    chosen = plan(asked, len(rows), store.dim)
-    index = Index.build(rows, alive, chosen, asked, chunks_checksum(store, len(rows)))
+    rows = store.embeddings(verify=True)
+    alive = store.mask(count=len(rows))  # another process may have added some meanwhile
+    chosen, chunks = plan(asked, len(rows), store.dim), chunks_checksum(store, len(rows))
+    try:
+        index = Index.build(rows, alive, chosen, asked, chunks)
+    except InvalidOption:
+        if wanted is not None and wanted.kind != "auto":
+            raise
+        index = Index.build(rows, alive, dataclasses.replace(chosen, factory=""), asked, chunks)
     if wanted is not None:
         want(store, wanted)
         generation = store.generation

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import zlib
@@ -46,7 +47,7 @@ class Facts:
     def __str__(self) -> str:
         """`fast (RR512,PQ256x4fs), recall@10 0.9997 on 300 queries`"""
         if not self.factory:
-            return "exact"
+            return "exact" if self.kind == "exact" else f"exact, as there are too few pictures for {self.kind} yet"
         name = f"{self.kind} ({self.factory})" if self.kind != self.factory else self.kind
         measured = "not measured" if self.recall is None else f"{self.recall:.4f} on {self.sample} queries"
         return f"{name}, recall@10 {measured}"
@@ -74,7 +75,8 @@ def save(folder: Path, generation: int, codes: Bytes, alive: Mask, facts: Facts)
             if other != target:
                 other.unlink(missing_ok=True)
     except OSError:
-        return
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)  # its bytes are what others may be short of
 
 
 def load(file: Path) -> tuple[Bytes, Mask, Facts] | None:

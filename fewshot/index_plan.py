@@ -44,8 +44,8 @@ class Wanted:
         """Refuse what cannot be; a factory string is looked at when the index is planned."""
         if not 0 < self.recall < 1:
             raise InvalidOption(f"recall must lie between 0 and 1, got {self.recall}; --kind exact always has 1")
-        if not self.kind.strip():
-            raise InvalidOption(f"an empty kind of index; use {', '.join(KINDS)}, or a FAISS factory string")
+        if not self.kind.strip() or not self.kind.isprintable():
+            raise InvalidOption(f"{self.kind!r} is no kind of index; use {', '.join(KINDS)}, or a FAISS factory string")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def read_size(text: str) -> int:
     found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)B?\s*", text.upper())
     try:
         return int(float(found[1]) * UNITS[found[2]]) if found else int(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InvalidOption(f"a size like 500MB or 2GB is needed, got {text!r}") from None
 
 

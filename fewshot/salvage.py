@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from fewshot.database import DATABASE, NEEDED, SEALED, acquire, connect, define, seal, transaction
+from fewshot.database import DATABASE, NEEDED, SEALED, UNREADABLE, acquire, as_it_is, connect, define, seal, transaction
 from fewshot.errors import FormatError
 from fewshot.vectors import sync_folder
 
@@ -30,7 +30,7 @@ def salvage(folder: Path) -> int:
     try:
         tables = _read_all(folder)
         meta = {str(key): value for key, value in tables["meta"]}
-        if not meta.keys() >= NEEDED:
+        if not meta.keys() >= NEEDED | {"dtype", "vectors"}:  # whose defaults stand for format 1, without checksums
             raise FormatError(f"{folder / DATABASE} is damaged beyond repair; build the index again")
         _write_all(folder, meta, tables)
     finally:
@@ -41,8 +41,9 @@ def salvage(folder: Path) -> int:
 def _read_all(folder: Path) -> dict[str, list[Row]]:
     try:
         with closing(connect(folder, write=False)) as database:
+            database.text_factory = as_it_is
             return {table: _rows(database, table, columns) for table, columns in SEALED.items()}
-    except sqlite3.DatabaseError as error:
+    except UNREADABLE as error:
         what = " ".join(str(error).split())
         raise FormatError(f"{folder / DATABASE} is damaged beyond repair: {what}; build the index again") from error
 
@@ -57,7 +58,7 @@ def _rows(database: sqlite3.Connection, table: str, columns: str) -> list[Row]:
                 if seal(*values) == kept:
                     found[values[0]] = tuple(values)
             break
-        except (sqlite3.DatabaseError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
     return list(found.values())
 

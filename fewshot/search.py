@@ -90,8 +90,10 @@ class Searcher:
             for a label that no picture of the index has.
         InvalidOption
             for a `top` below 1.
+        FormatError
+            when another process has compacted the index since it was opened.
         """
-        allowed = self.store.mask(labels, globs) if labels or globs else None
+        allowed = self.store.mask(labels, globs, count=len(self.index.rows)) if labels or globs else None
         if least is None:
             most = min(top, max(len(self.index), 1))  # FAISS takes time and memory for all that it is asked for
             answers = list(zip(*self.index.search(vectors, most, allowed), strict=True))

@@ -16,18 +16,17 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.database import (
-    FORMAT,
-    OLDEST,
     acquire,
+    check_store,
     check_vacant,
     connect,
     define,
@@ -67,18 +66,17 @@ class Entry(NamedTuple):
 class Store:
     """Embeddings of pictures on disk. Open it with `Store.open` or `Store.create`, as a context manager."""
 
-    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, database: sqlite3.Connection, meta: dict[str, Any], cleanup: ExitStack) -> None:
         self.path = path
         self.database = database
-        self._cleanup = ExitStack()
         self._asking = threading.Lock()
         self._answering: sqlite3.Connection | None = None
-        meta = read_meta(database, path)
         self.encoder: str = meta["encoder"]  # the name that `load_encoder` takes
         self.fingerprint: str = meta["fingerprint"]
         self.dim: int = meta["dim"]
         self.dtype: str = meta.get("dtype", "float32")
         self.vectors = VectorFile(path / meta.get("vectors", "embeddings.f32"), self.dim, self.dtype)
+        self._cleanup = cleanup.pop_all()  # ours from here on
 
     @classmethod
     def create(cls, path: str | Path, *, encoder: str, fingerprint: str, dim: int, dtype: str = "float32") -> Store:
@@ -104,9 +102,7 @@ class Store:
             database = cleanup.enter_context(closing(connect(folder, write=True)))
             meta = {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0}
             define(database, {**meta, "dtype": dtype, "vectors": "embeddings" + SUFFIX[dtype]})
-            store = cls(folder, database)
-            store._cleanup = cleanup.pop_all()
-            return store
+            return cls(folder, database, read_meta(database, folder), cleanup)
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Store:
@@ -122,20 +118,15 @@ class Store:
             when `write` is asked for and the folder cannot be written.
         """
         folder = Path(path)
-        if not is_store(folder):
-            raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {folder}")
+        check_store(folder)
         with plain_errors(folder), ExitStack() as cleanup:
             if write:
                 cleanup.callback(acquire(folder).release)
             database = cleanup.enter_context(closing(connect(folder, write=write)))
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if not OLDEST <= version <= FORMAT:
-                raise FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
-            store = cls(folder, database)
-            if write:
-                store.tidy()
-            store._cleanup = cleanup.pop_all()
-            return store
+            store = cls(folder, database, read_meta(database, folder), cleanup)
+        if write:
+            store.tidy()
+        return store
 
     def __enter__(self) -> Self:
         return self
@@ -193,17 +184,17 @@ class Store:
         FormatError
             when the array is damaged.
         """
-        self.check_current()
-        if verify:
-            self.vectors.verify(self.database.execute("SELECT first, count, crc FROM chunks"))
-        return self.vectors.read(self.rows)
+        try:
+            if verify:
+                self.vectors.verify(self.database.execute("SELECT first, count, crc FROM chunks"))
+            return self.vectors.read(self.rows)
+        finally:  # what looks like damage may be another's compaction
+            self.check_current()
 
     def entries(self) -> list[Entry]:
         """Return every picture that has an embedding, sorted by path."""
-        return [
-            Entry(*row)
-            for row in self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
-        ]
+        listed = self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
+        return [Entry(*row) for row in listed]
 
     def entries_of(
         self, rows: Sequence[int], labels: Sequence[str] = (), globs: Sequence[str] = ()
@@ -217,18 +208,26 @@ class Store:
             found[int(row)] = [Entry(*entry) for entry in listed]
         return found
 
-    def mask(self, labels: Sequence[str] = (), globs: Sequence[str] = ()) -> NDArray[np.bool_]:
+    def mask(
+        self, labels: Sequence[str] = (), globs: Sequence[str] = (), *, count: int | None = None
+    ) -> NDArray[np.bool_]:
         """Tell for each row whether a file stands behind it (of the given labels and path globs, if any).  -> [N]
+
+        With `count`, only the first so many are told of: those that a reader has, while another process adds more.
 
         Raises
         ------
         UnknownName
             for a label that no picture has.
+        FormatError
+            when the index was compacted since it was opened.
         """
         self.check_labels(labels)
         listed = self.database.execute(ROWS, _wanted(labels, globs)).fetchall()
-        allowed = np.zeros(self.rows, bool)  # counted last: a writer may have added rows meanwhile, and takes none away
-        allowed[[row for (row,) in listed]] = True
+        self.check_current()
+        allowed = np.zeros(self.rows if count is None else count, bool)
+        there = range(len(allowed))  # a damaged row may even be None
+        allowed[[row for (row,) in listed if row in there]] = True
         return allowed
 
     def check_labels(self, labels: Sequence[str]) -> None:
@@ -251,10 +250,10 @@ class Store:
         return next(self.path.glob(f"index-{self.generation}-*.faiss"), None)
 
     def tidy(self) -> None:
-        """Delete arrays that a compaction left behind: the one it replaced, or the one it was killed over."""
-        for other in self.path.glob("embeddings*.f*"):
-            if other != self.vectors.path:
-                other.unlink(missing_ok=True)
+        """Delete what a compaction left behind, the array it replaced or was killed over, and indexes half written."""
+        for other in {*self.path.glob("embeddings*.f*"), *self.path.glob("index-*.part")} - {self.vectors.path}:
+            with suppress(OSError):  # another time
+                other.unlink()
 
     def check_current(self) -> None:
         """Refuse to go on after another process has numbered the rows anew.
@@ -270,7 +269,11 @@ class Store:
 
     def size_on_disk(self) -> int:
         """Return the bytes of all files of the store."""
-        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+        total = 0
+        for file in self.path.iterdir():
+            with suppress(FileNotFoundError):  # another process replaces some now and then
+                total += file.stat().st_size if file.is_file() else 0
+        return total
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

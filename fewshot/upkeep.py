@@ -11,8 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fewshot.database import DATABASE, SEALED, connect, is_store, plain_errors, seal
-from fewshot.errors import FormatError
+from fewshot.database import (
+    DATABASE,
+    SEALED,
+    UNREADABLE,
+    broken,
+    changed_definitions,
+    check_readable,
+    connect,
+    is_store,
+    plain_errors,
+)
+from fewshot.errors import FormatError, OutputError
 from fewshot.salvage import salvage
 from fewshot.store import SUFFIX, Store
 from fewshot.vectors import VectorFile
@@ -39,8 +49,11 @@ def verify(path: str | Path) -> list[str]:
     FormatError
         when there is no store, or it cannot be opened at all, or is of a newer format.
     """
-    with Store.open(path) as store, plain_errors(store.path):
-        return [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+    while True:
+        with Store.open(path) as store, plain_errors(store.path):
+            found = [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+            if not (found and _was_compacted(store)):
+                return found
 
 
 def repair(path: str | Path) -> list[str]:
@@ -55,6 +68,7 @@ def repair(path: str | Path) -> list[str]:
     """
     folder = Path(path)
     done = []
+    check_readable(folder)
     if _needs_salvage(folder):
         kept = salvage(folder)
         done.append(f"{folder / DATABASE} was written anew with the {kept} rows that could be read")
@@ -93,7 +107,11 @@ def compact(store: Store) -> int:
             return 0
         target.path.unlink(missing_ok=True)
         parts = [(start, live[start : start + BLOCK]) for start in range(0, len(live), BLOCK)]
-        chunks = [(start, len(part), target.append(old[part], start)) for start, part in parts]
+        try:
+            chunks = [(start, len(part), target.append(old[part], start)) for start, part in parts]
+        except OutputError:
+            target.path.unlink(missing_ok=True)  # its bytes are what others may be short of
+            raise
         _renumber(database)
         database.execute("DELETE FROM chunks")
         database.executemany("INSERT INTO chunks (first, count, crc) VALUES (?, ?, ?)", chunks)
@@ -116,52 +134,53 @@ def _renumber(database: sqlite3.Connection) -> None:
     database.execute("DROP TABLE moved")
 
 
-def _sealed(database: sqlite3.Connection, table: str) -> bool:
-    """Tell whether the rows of a table have checksums; those of format 1 have none."""
-    columns = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE name = 'seal'"
-    return bool(database.execute(columns, (table,)).fetchone()[0])
-
-
-def _broken(database: sqlite3.Connection, table: str) -> Iterator[tuple[object, ...]]:
-    if _sealed(database, table):
-        for *values, kept in database.execute(f"SELECT {SEALED[table]}, seal FROM {table}"):
-            if seal(*values) != kept:
-                yield tuple(values)
-
-
 def _database_damage(database: sqlite3.Connection) -> Iterator[str]:
     try:
+        for name in changed_definitions(database):
+            yield f"{DATABASE} is damaged: the definition of {name} has changed"
         for (line,) in database.execute("PRAGMA integrity_check(20)"):
             if line != "ok":
                 yield f"{DATABASE} is damaged: {' '.join(line.split())}"
         for table in SEALED:
-            for values in _broken(database, table):
+            for values in broken(database, table):
                 yield f"{DATABASE} is damaged: {table} {values[0]!r} has changed"
         for (path,) in database.execute("SELECT path " + ORPHANS):
             yield f"{DATABASE} is damaged: {path!r} refers to an embedding that is not there"
         (count,) = database.execute("SELECT count(*) " + UNCOVERED).fetchone()
         if count:
             yield f"{DATABASE} is damaged: {count} embeddings have no checksum"
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         yield f"{DATABASE} is damaged: {' '.join(str(error).split())}"
 
 
 def _array_damage(store: Store) -> Iterator[str]:
-    with contextlib.suppress(sqlite3.DatabaseError):  # has been told
+    with contextlib.suppress(*UNREADABLE):  # has been told
+        changed = {*broken(store.database, "chunks")}
         chunks = store.database.execute("SELECT first, count, crc FROM chunks").fetchall()
-        for first, count, _ in store.vectors.damaged(chunks):
+        for first, count, _ in store.vectors.damaged(chunk for chunk in chunks if chunk not in changed):
             yield f"{store.vectors.path} is damaged: rows {first} to {first + count - 1} have changed or are missing"
+
+
+def _was_compacted(store: Store) -> bool:
+    """Tell whether another process has put a new array in place of the one that was looked at."""
+    try:
+        store.check_current()
+    except FormatError:
+        return True
+    except UNREADABLE:  # has been told
+        pass
+    return False
 
 
 def _index_damage(folder: Path) -> Iterator[str]:
     """Look at the saved indexes, whose names end in their checksum."""
     for file in sorted(folder.glob("index-*.faiss")):
         checksum = 0
-        with file.open("rb") as content:
+        with contextlib.suppress(FileNotFoundError), file.open("rb") as content:  # another process may replace it
             while data := content.read(1 << 22):
                 checksum = zlib.crc32(data, checksum)
-        if f"{checksum:08x}" != file.stem.rsplit("-", 1)[-1]:
-            yield f"{file} is damaged"
+            if f"{checksum:08x}" != file.stem.rsplit("-", 1)[-1]:
+                yield f"{file} is damaged"
 
 
 def _needs_salvage(folder: Path) -> bool:
@@ -170,19 +189,23 @@ def _needs_salvage(folder: Path) -> bool:
         return (folder / DATABASE).is_file()
     try:
         with closing(connect(folder, write=False)) as database:
-            return bool(database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",))
-    except sqlite3.DatabaseError:
+            whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
+            return not whole or bool(changed_definitions(database))
+    except UNREADABLE:
         return True
 
 
 def _forget_broken_rows(database: sqlite3.Connection) -> list[str]:
     done = []
     for table, key in (("files", "path"), ("contents", "row"), ("chunks", "first")):
-        broken = [(values[0],) for values in _broken(database, table)]
-        database.executemany(f"DELETE FROM {table} WHERE {key} = ?", broken)
-        done += [f"{len(broken)} damaged rows of {table} were forgotten"] * bool(broken)
-    if changed := [str(values[0]) for values in _broken(database, "meta")]:
-        raise FormatError(f"{DATABASE} is damaged: {', '.join(changed)} has changed; build the index again")
+        changed = [values[0] for values in broken(database, table)]
+        for value in changed:
+            if isinstance(value, str):  # maybe not Unicode any more
+                text = value.encode("utf-8", "surrogateescape")
+                database.execute(f"DELETE FROM {table} WHERE {key} = CAST(? AS TEXT)", (text,))
+            else:
+                database.execute(f"DELETE FROM {table} WHERE {key} = ?", (value,))
+        done += [f"{len(changed)} damaged rows of {table} were forgotten"] * bool(changed)
     return done
 
 
@@ -200,5 +223,9 @@ def _forget_broken_chunks(store: Store) -> list[str]:
             database.execute("DELETE FROM chunks WHERE first = ?", (first,))
         else:
             database.execute("UPDATE chunks SET crc = ? WHERE first = ?", (checksum, first))
-    database.execute("DELETE FROM chunks WHERE first >= ?", (store.rows,))
+    rows = store.rows
+    database.execute("DELETE FROM chunks WHERE first >= ?", (rows,))
+    for (first,) in database.execute("SELECT first FROM chunks WHERE first + count > ?", (rows,)).fetchall():
+        kept = rows - first, store.vectors.checksum(first, rows - first), first  # what follows will be overwritten
+        database.execute("UPDATE chunks SET count = ?, crc = ? WHERE first = ?", kept)
     return [f"rows {first} to {first + count - 1} were damaged and forgotten; {AGAIN}" for first, count, _ in damaged]

@@ -92,15 +92,24 @@ class VectorFile:
                 yield first, count, checksum
 
     def checksum(self, first: int, count: int) -> int | None:
-        """Return the CRC-32 of some rows, or None where the file is too short; reads a little at a time."""
+        """Return the CRC-32 of some rows, or None where the file is too short; reads a little at a time.
+
+        Raises
+        ------
+        FormatError
+            when the file may not be read, which says nothing about its content.
+        """
         width = self.dim * self.item.itemsize
         crc, left = 0, count * width
-        if not self.path.exists():
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(first * width)
+                while left and (data := file.read(min(left, PIECE))):
+                    crc, left = zlib.crc32(data, crc), left - len(data)
+        except FileNotFoundError:
             return None
-        with open(self.path, "rb") as file:
-            file.seek(first * width)
-            while left and (data := file.read(min(left, PIECE))):
-                crc, left = zlib.crc32(data, crc), left - len(data)
+        except OSError as error:
+            raise FormatError(f"cannot read {self.path}: {error.strerror}") from error
         return None if left else crc
 
 

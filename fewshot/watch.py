@@ -9,10 +9,11 @@ from pathlib import Path
 from fewshot.build import Counts, build_index, check_sources, update
 from fewshot.database import is_store
 from fewshot.encoders import Encoder, load_encoder
-from fewshot.errors import DataError, StoreLocked
+from fewshot.errors import DataError, InvalidOption, StoreLocked
 from fewshot.store import Store
 from fewshot.walk import walk
 
+LONGEST = 1e6  # seconds between looks, some eleven days
 State = frozenset[tuple[str, int, int]]
 
 
@@ -29,19 +30,25 @@ def watch(
     """Bring the index `out` up to date with `roots`, at first and whenever a file appears, changes or goes.
 
     Looks every `interval` seconds, by path, size and time; the encoder is loaded once. `tell` gets the counts of every
-    update, and a line when an update has to wait. Runs until interrupted; between updates nothing is locked.
+    update, and a line when updates have to wait, once for each reason. Runs until interrupted; between updates nothing
+    is locked.
 
     Raises
     ------
     DataError
         when a root is missing, or there is no picture, at the start; later both are waited out.
+    InvalidOption
+        for an `interval` that is not above 0, or above `LONGEST`.
     """
+    if not 0 < interval <= LONGEST:
+        raise InvalidOption(f"interval must be above 0 and at most {LONGEST:g} seconds, got {interval}")
     check_sources(roots)
     model: Encoder | None = None
     told = not is_store(Path(out))
     if told:
         tell(build_index(roots, out, encoder=encoder, device=device))
     seen: State | None = None
+    waiting = ""
     while True:
         try:
             now = _state(roots)
@@ -52,8 +59,11 @@ def watch(
                 if not told or counts.embedded or counts.copies or counts.gone:
                     tell(counts)
                 seen, told = now, True
+            waiting = ""
         except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
-            tell(f"waiting: {error}")
+            if str(error) != waiting:
+                waiting = str(error)
+                tell(f"waiting: {waiting}")
         sleep(interval)
 
 

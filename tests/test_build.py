@@ -125,6 +125,22 @@ def test_files_elsewhere_and_of_any_suffix_stay(photos, tmp_path):
         assert store.labels() == {None: 6, "odd one": 1, "old": 1}  # cat/ and dog/ were the folders given
 
 
+def test_a_label_that_was_given_stays_when_the_picture_changes(photos, tmp_path):
+    out, path = tmp_path / "index", photos / "7.png"
+    build(photos, out)
+    with Store.open(out, write=True) as store:
+        update(store, [path], label="bird", encoder=ToyEncoder(torch.device("cpu")))
+        Image.fromarray(PHOTO[:30, :30]).save(path)
+        for roots in ([photos], [path]):
+            update(store, roots, encoder=ToyEncoder(torch.device("cpu")))
+            assert {e.path: e.label for e in store.entries()}[str(path)] == "bird"
+    path.write_bytes(b"no picture")
+    build(photos, out)
+    Image.fromarray(PHOTO[:40, :30]).save(path)
+    build(photos, out)
+    assert contents(out)[str(path)][0] == "bird"
+
+
 def test_a_missing_folder_or_one_without_pictures_changes_nothing(photos, tmp_path):
     out = tmp_path / "index"
     (tmp_path / "empty").mkdir()

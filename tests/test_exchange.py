@@ -97,7 +97,9 @@ def test_what_cannot_be_imported(tmp_path):
     np.savez(tmp_path / "nan.npz", embeddings=np.full((1, 2), np.nan), paths=np.array(["a"]), labels=np.array([""]))
     one, names = {"paths": np.array(["a"]), "labels": np.array([""])}, np.array([["a", "b"]])
     np.savez(tmp_path / "flat.npz", embeddings=np.ones(1), **one)
+    np.savez(tmp_path / "thin.npz", embeddings=np.ones((1, 0)), **one)
     np.savez(tmp_path / "words.npz", embeddings=names, **one)
+    np.savez(tmp_path / "half.npz", embeddings=np.ones((1, 2)), paths=np.array(["a"]), labels=np.array([0.5]))
     np.savez(tmp_path / "nested.npz", embeddings=np.ones((1, 2)), paths=names, labels=np.array([""]))
     for name, words in (
         ("bad.npz", "cannot read"),
@@ -107,8 +109,10 @@ def test_what_cannot_be_imported(tmp_path):
         ("short.npz", "3 embeddings but 1 paths"),
         ("nan.npz", "row 0 holds NaN"),
         ("flat.npz", r"must be numbers \[n, D\], got float64 of shape \[1\]"),
+        ("thin.npz", r"must be numbers \[n, D\], got float64 of shape \[1, 0\]"),
         ("words.npz", r"must be numbers \[n, D\], got <U1"),
         ("nested.npz", "paths must be texts"),
+        ("half.npz", "labels must be texts or whole numbers, got 0.5"),
     ):
         if name == "empty":
             pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
@@ -122,6 +126,37 @@ def test_embeddings_of_an_encoder_that_is_not_known(tmp_path):
     assert import_into(tmp_path / "in.npz", tmp_path / "out") == 3
     with pytest.raises(MissingInput, match=r"which encoder made the imported embeddings .* import them again with"):
         query(tmp_path / "out", ["red"], device="cpu")
+
+
+def test_a_parquet_file_damaged_in_the_middle(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    from pyarrow import parquet
+
+    file = tmp_path / "in.parquet"
+    parquet.write_table(arrow.table({"path": ["/a", "/b"], "embedding": [[1.0, 2.0], [3.0, 4.0]]}), file)
+    data = bytearray(file.read_bytes())
+    data[4:60] = bytes(56)
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=r"cannot read .*in\.parquet"):
+        import_into(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_huge_numbers_and_paths_that_are_there_twice(tmp_path):
+    given = np.array([[3e30, 4e30], [1, 0], [0, 1]], np.float32)
+    np.savez(tmp_path / "in.npz", embeddings=given, paths=np.array(["/a", "/b", "/b"]), labels=np.array([""] * 3))
+    assert import_into(tmp_path / "in.npz", tmp_path / "out") == 2
+    with Store.open(tmp_path / "out") as store:
+        rows = store.embeddings()
+        np.testing.assert_allclose([rows[entry.row] for entry in store.entries()], [[0.6, 0.8], [0, 1]], atol=1e-6)
+
+
+def test_labels_that_are_numbers(tmp_path):
+    given = {"embeddings": np.eye(3), "paths": np.array(["/a", "/b", "/c"])}
+    np.savez(tmp_path / "in.npz", labels=np.array([0, 1, 0]), **given)
+    import_into(tmp_path / "in.npz", tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        assert [entry.label for entry in store.entries()] == ["0", "1", "0"]
 
 
 def test_lists_of_a_parquet_file_have_one_length(tmp_path):

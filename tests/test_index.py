@@ -1,5 +1,7 @@
 """The index gives what a brute-force product gives, and a saved one never outlives the store it was made from."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from fewshot.index_file import current_facts
 from fewshot.index_plan import Wanted, plan, want
 from fewshot.store import Store
 
-KINDS = ("exact", "fast", "ivf", "hnsw", "pq", "sq", "IVF8,Flat", "PQ8")
+KINDS = ("exact", "fast", "ivf", "hnsw", "pq", "sq", "IVF8,Flat", "PQ8", "IDMap2,IVF8,PQ8x4fs,RFlat")
 
 
 def brute_force(vectors, queries, k, rows):
@@ -171,6 +173,32 @@ def test_a_folder_that_cannot_be_written_is_searched_all_the_same(store, queries
     assert store.saved_index() is None
 
 
+def test_a_disk_that_fills_up_keeps_no_half_written_index(store, monkeypatch):
+    def refuse(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert len(open_index(store)) == 400
+    assert list(store.path.glob("index-*")) == []
+
+
+@pytest.mark.parametrize("kind", ["fast", "ivf", "pq", "IVF64,Flat"])
+def test_few_rows_are_compared_one_by_one_until_there_are_enough_to_learn_a_kind_from(tmp_path, many, kind):
+    with Store.create(tmp_path / "index", encoder="toy", fingerprint="toy-1", dim=32) as store:
+        want(store, Wanted(kind))
+        for count in (1, 2000):
+            add_rows(store, many[store.rows : store.rows + count], store.rows)
+            index = update_index(store)
+            assert index.search(torch.from_numpy(many[:1]), 1)[1].tolist() == [[0]]
+            told = str(current_facts(store))
+            assert told == f"exact, as there are too few pictures for {kind} yet" if count == 1 else "recall" in told
+        store.database.execute("DELETE FROM files WHERE row > 0")
+        with pytest.raises(InvalidOption, match="cannot train this kind of index on 1 rows"):
+            rebuild_index(store, Wanted(kind))  # asked for just now
+        assert len(rebuild_index(store)) == 1
+        assert len(rebuild_index(store, Wanted())) == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_finds_the_nearest_with_exact_scores(many, kind):
     index, queries = built(many, np.arange(3000), kind), torch.from_numpy(many[:50] + many[50:100])
@@ -284,6 +312,11 @@ def test_wrong_wishes_are_refused(store):
         want(store, Wanted("IVF7,nonsense"))
     with pytest.raises(InvalidOption, match="multiple of the number of subquantizers"):
         want(store, Wanted("PQ7"))
+    for kind in ("NSG16", "IVF0,Flat", "HNSW0,Flat", "OPQ8,IDMap2,PQ8"):  # of unknown size, without lists, or links ...
+        with pytest.raises(InvalidOption, match=f"FAISS rejects the factory string '{kind}'"):
+            want(store, Wanted(kind))
+    with pytest.raises(InvalidOption, match="must be a number"):
+        open_index(store).range_search(torch.zeros(1, 24), float("nan"))
     assert open_index(store).facts.kind == "exact"
 
 

@@ -49,9 +49,10 @@ def test_bad_wishes():
     for recall in (0, 1, -0.5, 7):
         with pytest.raises(InvalidOption, match="recall must lie between 0 and 1"):
             Wanted(recall=recall)
-    with pytest.raises(InvalidOption, match="empty kind"):
-        Wanted(" ")
-    for text in ("much", "12 apples", "", "1.2.3GB"):
+    for kind in ("", " ", "Flat\udcff", "PQ8\n"):
+        with pytest.raises(InvalidOption, match="is no kind of index"):
+            Wanted(kind)
+    for text in ("much", "12 apples", "", "1.2.3GB", "9" * 400 + "GB"):
         with pytest.raises(InvalidOption, match="500MB"):
             read_size(text)
 

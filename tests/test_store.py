@@ -170,8 +170,9 @@ def test_damage_met_while_reading_is_named(filled):
 def test_what_is_no_store(tmp_path):
     (tmp_path / "store.sqlite").write_text("not a database at all, though long enough to look like one" * 9)
     for path in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(FormatError, match="is not an index"):
+        with pytest.raises(FormatError, match="is not an index") as raised:
             Store.open(path)
+        assert ("repair" in str(raised.value)) == path.is_dir()
 
 
 def test_what_cannot_be_opened_is_closed(filled, tmp_path, monkeypatch):
@@ -184,7 +185,7 @@ def test_what_cannot_be_opened_is_closed(filled, tmp_path, monkeypatch):
     with real(filled[0] / "store.sqlite") as database:
         database.execute("DELETE FROM meta WHERE key = 'dim'")
     database.close()
-    with pytest.raises(FormatError, match="beyond repair: it has lost its dim; build the index again"):
+    with pytest.raises(FormatError, match="damaged: dim has changed; build the index again"):
         Store.open(filled[0], write=True)
     assert len(opened) == 4
     for database in opened:

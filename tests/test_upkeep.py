@@ -103,21 +103,77 @@ def test_a_bit_flipped_in_the_database_is_found_or_changes_nothing(index, origin
     assert found > 15  # most of a small database is empty pages
 
 
-@pytest.mark.parametrize("needle", [b"05.png", b"toy-1"])
-def test_changed_values_are_named(index, original, needle):
+def change(index, needle, other):
     file = index / "store.sqlite"
-    data = file.read_bytes()
-    file.write_bytes(data.replace(needle, needle[:-1] + b"x"))
+    file.write_bytes(file.read_bytes().replace(needle, other))
+
+
+@pytest.mark.parametrize("other", [b"05.pnx", b"0\xb5.png"])  # the latter is no Unicode
+def test_changed_values_are_named(index, original, other):
+    change(index, b"05.png", other)
     problems = verify(index)
     assert any("has changed" in line for line in problems), problems
-    if needle == b"toy-1":
-        with pytest.raises(FormatError, match=r"fingerprint has changed; build the index again"):
-            repair(index)
-        return
     repair(index)
     assert verify(index) == []
     build_index([original / "photos"], index, device="cpu")
     assert right_embeddings(index) == 12
+
+
+@pytest.mark.parametrize(
+    ("needle", "key"),
+    [(b"toy-1", "fingerprint"), (b"embeddings.f32", "vectors"), (b"float32", "dtype"), (b"generation", "generatioo")],
+)
+def test_what_a_store_says_of_itself_is_not_believed_once_it_has_changed(index, needle, key):
+    change(index, needle, needle[:-1] + bytes([needle[-1] ^ 1]))
+    for work in (verify, repair, Store.open, lambda folder: Store.open(folder, write=True)):
+        with pytest.raises(FormatError, match=f"store.sqlite is damaged: {key} has changed; build the index again"):
+            work(index)
+    assert (index / "embeddings.f32").stat().st_size == 12 * 64 * 4  # not taken for what a compaction left behind
+
+
+def test_a_definition_that_makes_no_sense_is_told(index):
+    change(index, b"files_by_row ON", b"gires_by_row ON")
+    for work in (verify, Store.open):
+        with pytest.raises(FormatError, match=r"malformed database schema.*; try: fewshot index repair"):
+            work(index)
+
+
+@pytest.mark.parametrize("needle", [b"ok', 'skipped'", b"seal(first, count, crc)"])
+def test_a_changed_definition_is_found_and_mended(index, original, needle):
+    change(index, needle, bytes([needle[0] ^ 1]) + needle[1:])
+    assert any("definition of" in line for line in verify(index))
+    assert "written anew" in repair(index)[0]
+    assert verify(index) == []
+    build_index([original / "photos"], index, device="cpu")
+    assert (verify(index), right_embeddings(index)) == ([], 12)
+
+
+@pytest.mark.parametrize("name", ["store.sqlite", "embeddings.f32"])
+def test_a_file_that_may_not_be_read_is_not_taken_for_damaged(index, monkeypatch, name):
+    real = open
+
+    def refuse(file, *args, **kwargs):
+        if str(file).endswith(name):
+            raise PermissionError(13, "Permission denied")
+        return real(file, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builtins, "open", refuse)
+        for work in (verify, repair):
+            with pytest.raises(FormatError, match=f"cannot read .*{name}: Permission denied"):
+                work(index)
+    assert (verify(index), right_embeddings(index)) == ([], 12)
+
+
+def test_rows_lost_from_the_end_of_a_piece_are_overwritten_by_the_next(index, original):
+    database = sqlite3.connect(index / "store.sqlite")
+    ((digest,),) = database.execute("SELECT digest FROM contents WHERE row = 11")
+    database.close()
+    change(index, digest.encode(), digest[::-1].encode())
+    repair(index)
+    assert (verify(index), right_embeddings(index)) == ([], 11)
+    assert build_index([original / "photos"], index, device="cpu").embedded == 1
+    assert (verify(index), right_embeddings(index)) == ([], 12)
 
 
 def test_a_broken_page_is_salvaged(index, original):
@@ -171,6 +227,14 @@ def test_compaction_frees_space_and_keeps_the_rest(index, original):
     assert sorted(p.name for p in index.glob("embeddings*")) == [store.vectors.path.name]
     assert build_index([original / "photos"], index, device="cpu").embedded == 6
     assert right_embeddings(index) == 12
+
+
+def test_an_index_half_written_when_its_process_was_killed_is_deleted_by_the_next_writer(index):
+    (index / "index-9-01234567.part").write_bytes(b"half")
+    Store.open(index).close()
+    assert (index / "index-9-01234567.part").exists()  # maybe by a reader that is writing it
+    Store.open(index, write=True).close()
+    assert not (index / "index-9-01234567.part").exists()
 
 
 def test_half_precision(original, tmp_path):
@@ -232,6 +296,8 @@ def test_every_failing_write_loses_nothing(index, tmp_path, monkeypatch, error, 
                 except OutputError as raised:
                     failed = str(raised)
             assert failed is None or (error.strerror in failed and content(copy)[1] == kept[1])
+            left = [file.name for file in copy.iterdir() if file.name.startswith(("embeddings", "index-"))]
+            assert len(left) == 2, left  # nothing half written takes up the space of a full disk
         assert verify(copy) == []
         assert right_embeddings(copy) in (6, 7)
         shutil.rmtree(copy)

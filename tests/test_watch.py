@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from fewshot.encoders.toy import ToyEncoder
+from fewshot.errors import InvalidOption
 from fewshot.store import Store
 from fewshot.watch import watch
 
@@ -45,3 +46,30 @@ def test_what_happens_between_two_looks_is_in_the_index(tmp_path, monkeypatch):
     ]
     assert any(getattr(what, "gone", 0) == 1 for what in told)
     Store.open(out, write=True).close()  # nothing is locked
+
+
+def test_what_it_waits_for_is_told_once(tmp_path):
+    photos, told, looks = tmp_path / "photos", [], []
+    photos.mkdir()
+    Image.new("RGB", (4, 4), "red").save(photos / "1.png")
+
+    def look(seconds):
+        looks.append(seconds)
+        if len(looks) in (1, 4):
+            photos.rename(tmp_path / "away")
+        elif len(looks) == 3:
+            (tmp_path / "away").rename(photos)
+        elif len(looks) == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        watch([photos], tmp_path / "index", encoder="toy", device="cpu", tell=told.append, sleep=look)
+    assert ["waiting" in str(what) for what in told] == [False, True, True]
+
+
+@pytest.mark.parametrize("interval", [float("nan"), float("inf"), 0, -1])
+def test_an_interval_that_is_none(tmp_path, interval):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "1.png")
+    with pytest.raises(InvalidOption, match="interval must be above 0"):
+        watch([tmp_path], tmp_path / "index", encoder="toy", interval=interval)
+    assert not (tmp_path / "index").exists()

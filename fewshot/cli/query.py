@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +69,7 @@ def query(
 def _conditions(where: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """Return the labels and path globs; a glob that starts with neither / nor * is below the current folder."""
     from fewshot.errors import InvalidOption, unknown
+    from fewshot.names import storable, stored_glob
     from fewshot.options import split_pairs
 
     labels, globs = [], []
@@ -78,9 +78,9 @@ def _conditions(where: tuple[str, ...]) -> tuple[list[str], list[str]]:
             raise InvalidOption(f"--where wants label=NAME or path=GLOB, got {pair!r}")
         for key, value in split_pairs([pair]).items():
             if key == "label":
-                labels.append(value)
+                labels.append(storable(value))
             elif key == "path":
-                globs.append(value if value.startswith("*") else os.path.abspath(value))
+                globs.append(stored_glob(value))
             else:
                 raise unknown("key of --where", key, ["label", "path"])
     return labels, globs

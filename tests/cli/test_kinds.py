@@ -96,6 +96,8 @@ def test_duplicates(photos, index):
     everything = run("duplicates", index, "--threshold", -1, "--json").stdout.splitlines()
     assert len(everything) == 9 * 8 / 2
     assert set(json.loads(everything[0])) == {"first", "second", "cosine"}
+    for device in ("cuda:abc", "tpu"):
+        assert f"unknown device '{device}'" in error("duplicates", index, "--device", device)
 
 
 def test_find(photos, index, tmp_path):

@@ -1,0 +1,26 @@
+"""Names of files as a store holds them: absolute, and Unicode even where the system's are not; and globs of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+
+def storable(name: str) -> str:
+    r"""Return a name with escapes, `\xff`, in place of bytes that are not Unicode; as such no file has it."""
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def stored_path(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path under which a store lists a file."""
+    return storable(os.path.abspath(path))
+
+
+def stored_glob(pattern: str) -> str:
+    """Return a glob of whole paths from one that starts at the current folder unless it starts with `/` or `*`.
+
+    The current folder stands for itself, even where its name holds a `[`.
+    """
+    if pattern.startswith("*"):
+        return storable(pattern)
+    return storable(os.path.normpath(os.path.join(glob.escape(os.getcwd()), pattern)))
