@@ -153,7 +153,7 @@ class Store:
         if encoder.fingerprint != self.fingerprint:
             raise FingerprintMismatch(
                 f"index {self.path} was built by encoder {self.encoder!r} ({self.fingerprint}), "
-                f"not by {encoder.name!r} ({encoder.fingerprint}); use --encoder {self.encoder} or another --out"
+                f"not by {encoder.name!r} ({encoder.fingerprint}); use {self.encoder} for both, or make another index"
             )
 
     @property
