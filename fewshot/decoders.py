@@ -163,7 +163,7 @@ class _Hollow(pickle.Pickler):
         return "left out" if heavy else None
 
     def reducer_override(self, thing: object) -> Any:
-        left_out = getattr(type(thing), "only_for_texts", ())
+        left_out = getattr(type(thing), "not_for_preparing", ())
         if not left_out:
             return NotImplemented
         state = {name: None if name in left_out else value for name, value in vars(thing).items()}
@@ -171,7 +171,7 @@ class _Hollow(pickle.Pickler):
 
 
 def hollow(thing: object) -> bytes:
-    """Pickle something without the networks, large tensors and text parts in it, in whose place None will be."""
+    """Pickle something, with None in place of networks, large tensors and what preparing does without."""
     out = io.BytesIO()
     _Hollow(out).dump(thing)
     return out.getvalue()

@@ -30,7 +30,7 @@ class Encoder(ABC):
     prefix: ClassVar[str]  # the part of the name before the colon
     about: ClassVar[str] = ""  # one line for `fewshot encoders`
     modalities: ClassVar[frozenset[str]] = frozenset({"image", "text"})
-    only_for_texts: ClassVar[tuple[str, ...]] = ()  # attributes that processes which prepare pictures do without
+    not_for_preparing: ClassVar[tuple[str, ...]] = ()  # attributes that processes which prepare pictures do without
     templates: tuple[str, ...] = ("{}",)  # prompt ensemble for a class name, unless the user gives one
     name: str  # as the user writes it, e.g. "clip:ViT-B-32/openai"
     dim: int  # D

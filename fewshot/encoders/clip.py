@@ -43,7 +43,7 @@ class ClipEncoder(Encoder):
     prefix = "clip"
     about = "any open_clip model: clip:ARCH/TAG, clip:ARCH@CHECKPOINT or clip:ARCH/TAG@CHECKPOINT; clip:bf16:ARCH..."
     templates = TEMPLATES
-    only_for_texts = ("_tokenize",)
+    not_for_preparing = ("_tokenize",)
 
     def __init__(self, name: str, arch: str, checkpoint: Path, tag: dict[str, Any], device: torch.device) -> None:
         import open_clip

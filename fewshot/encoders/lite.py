@@ -44,7 +44,7 @@ class LiteEncoder(Encoder):
     about = "EfficientNet-Lite0 + MiniLM joined by ImageNet; the default, works offline; lite:fast for large pictures"
     dim = lite_image.FEATURES + lite_text.DIM
     templates = ("{}", "a {}", "a photo of a {}.")
-    only_for_texts = ("_text",)
+    not_for_preparing = ("_text", "_graph")
     modes: ClassVar[dict[str, str]] = {"": "float32", "fast": "float32", "bf16": lite_half.NUMERICS}
 
     def __init__(self, device: torch.device, mode: str = "") -> None:
