@@ -12,12 +12,13 @@ from torch import Tensor
 
 from fewshot import __version__
 from fewshot.attributes import AttributeTable
+from fewshot.blame import blamed
 from fewshot.calibrate import fit_calibrated
 from fewshot.classes import ClassList, class_list, spoken
 from fewshot.compose import make_strategy
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder, load_encoder
-from fewshot.errors import FingerprintMismatch, FormatError, MissingInput
+from fewshot.errors import FingerprintMismatch, FormatError, MissingInput, PluginError
 from fewshot.headfile import head_from_tensors, head_to_tensors
 from fewshot.inputs import Embedded, Inputs, embed_inputs
 from fewshot.modelfile import read_model, write_model
@@ -136,18 +137,37 @@ class Classifier:
         self.strategy = self._asked or make_strategy(default_strategy(problem.task), self._options)
         problem.check(self.strategy)
         device = self.encoder.device
-        self.head = (fit_calibrated if self.calibrate else fit)(self.strategy, problem.task.to(device))
+        with blamed(self.strategy):
+            self.head = (fit_calibrated if self.calibrate else fit)(self.strategy, problem.task.to(device))
         self.classes, self.skipped = problem.classes, problem.skipped
         self._support = Embedded(problem.support, problem.task.support, ())
+        scores = self._score_one()
+        if scores.shape != (1, len(self.classes)):
+            raise PluginError(
+                f"strategy {self.strategy.name!r} scores one picture of {len(self.classes)} classes by "
+                f"{list(scores.shape)} numbers, not [1, {len(self.classes)}]; its head is wrong"
+            )
+        self._check_numbers(scores)
         return self
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Score embeddings of this classifier's encoder.  [n, D] -> [n, C] on the CPU"""
-        if self.head is None:
+        if self.head is None or self.strategy is None:
             raise MissingInput("this classifier has not been fitted yet; call fit() first")
         head, device = self.head, self.encoder.device
         starts = range(0, max(len(embeddings), 1), CHUNK)
-        return torch.cat([head.logits(embeddings[start : start + CHUNK].to(device)).cpu() for start in starts])
+        with blamed(self.strategy):
+            return torch.cat([head.logits(embeddings[start : start + CHUNK].to(device)).cpu() for start in starts])
+
+    def _score_one(self) -> Tensor:
+        """Score one made-up embedding, to find a head that cannot score before any picture is embedded.  -> [1, C]"""
+        return self.logits(torch.full((1, self.encoder.dim), self.encoder.dim**-0.5))
+
+    def _check_numbers(self, scores: Tensor) -> None:
+        if self.strategy is not None and scores.isnan().any():
+            raise PluginError(
+                f"strategy {self.strategy.name!r} gives NaN for scores; its options or its code are wrong"
+            )
 
     def predict(self, inputs: Inputs, top: int = 3) -> list[Prediction]:
         """Classify pictures, folders, an index, or embeddings; pictures that cannot be read are left out.
@@ -161,7 +181,9 @@ class Classifier:
         top = max(1, min(top, len(self.classes)))
         for start in range(0, len(queries.names), CHUNK):
             rows = queries.embeddings[start : start + CHUNK]  # [n, D]
-            best, which = self.logits(rows).softmax(-1).topk(top)  # [n, top]
+            logits = self.logits(rows)  # [n, C]
+            self._check_numbers(logits)
+            best, which = logits.softmax(-1).topk(top)  # [n, top]
             nearest = self._nearest(rows)
             for i, (scores, labels) in enumerate(zip(best.tolist(), which.tolist(), strict=True)):
                 ranked = tuple((self.classes[label], score) for label, score in zip(labels, scores, strict=True))
@@ -231,7 +253,7 @@ class Classifier:
     def _try_out(self, path: Path) -> None:
         """Score one made-up embedding, so that a damaged file is refused before any picture is embedded."""
         try:
-            scores = self.logits(torch.full((1, self.encoder.dim), self.encoder.dim**-0.5))  # [1, C]
+            scores = self._score_one()  # [1, C]
         except Exception as error:  # tensors whose shapes or dtypes do not fit make torch raise anything
             raise FormatError(f"{path} is damaged: its tensors do not fit each other; fit again") from error
         if scores.shape != (1, len(set(self.classes))) or len(set(self.classes)) != len(self.classes):

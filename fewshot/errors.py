@@ -16,7 +16,7 @@
     ├── StoreLocked          (BlockingIOError)    another process is writing to the same store
     ├── OutputError          (OSError)            a file or folder cannot be written
     ├── NotEnoughMemory      (MemoryError)        what was asked for does not fit into memory
-    └── PluginError          (RuntimeError)       a plugin cannot be loaded or registers something wrong
+    └── PluginError          (RuntimeError)       a plugin cannot be loaded, registers something wrong or fails
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class NotEnoughMemory(FewshotError, MemoryError):
 
 
 class PluginError(FewshotError, RuntimeError):
-    """A plugin cannot be loaded, or registers something wrong."""
+    """A plugin cannot be loaded, registers something wrong, or fails in what it is asked to do."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownName:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewshot.blame import blamed
 from fewshot.calibrate import fit_calibrated
 from fewshot.episodes import PAD, Episodes
 from fewshot.errors import DataError, MissingInput
@@ -183,16 +184,17 @@ class Solver:
         task, query = self.gather(chosen)
         begin = time.perf_counter()
         head: Head
-        if self.calibrate:
-            head = fit_calibrated(self.strategy, task)
-        elif self._checked and self.strategy.batched:
-            head = self.strategy.fit(task)  # rows of data that passed the check in the first block and in Features
-        else:
-            head = fit(self.strategy, task)
-            self._checked = True
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return head.logits(query), time.perf_counter() - begin
+        with blamed(self.strategy):
+            if self.calibrate:
+                head = fit_calibrated(self.strategy, task)
+            elif self._checked and self.strategy.batched:
+                head = self.strategy.fit(task)  # rows of data that passed the check in the first block and in Features
+            else:
+                head = fit(self.strategy, task)
+                self._checked = True
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return head.logits(query), time.perf_counter() - begin
 
     def gather(self, chosen: NDArray[np.int64]) -> tuple[Task, Tensor]:
         """Copy the rows of support, queries and unlabelled items once; the task holds views of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from fewshot.strategy import NEEDS, Strategy
 from fewshot.task import Task, make_task
 
 Labelled = str | Path | Items | Inputs
+SHOWN = 8  # class names in an error
+
 Classes = str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | ClassList
 
 
@@ -146,8 +148,11 @@ def build_problem(
     order = listed.names if listed else table.classes if table else tuple(sorted(set(shown)))
     stray = [name for name, _ in Counter(names).most_common() if name not in order]
     if stray:
-        where = "--classes" if listed else "the attributes table"
-        raise DataError(f"examples are labelled {stray[0]!r}, which is not among the classes of {where}")
+        which = "the classes given" if listed else "the classes of the attributes table"
+        raise DataError(
+            f"examples are labelled {_some(map(repr, stray))}, which {'is' if len(stray) == 1 else 'are'} not among "
+            f"{which}: {_some(order)}; name every class that has examples, or leave those examples out"
+        )
     if len(order) < 2:
         raise DataError(f"one class only, {order[0]!r}; a classifier needs at least two")
     text, weight = (None, None)
@@ -170,6 +175,11 @@ def build_problem(
     )
     skipped = tuple(skip for part in (examples, others, far) if part for skip in part.skipped)
     return Problem(task, order, examples.names if examples else (), skipped)
+
+
+def _some(names: Iterable[str]) -> str:
+    first, *rest = names
+    return ", ".join([first, *rest[: SHOWN - 1]]) + (", ..." if len(rest) >= SHOWN else "")
 
 
 def _check_given(strategy: Strategy, held: Mapping[str, object]) -> None:

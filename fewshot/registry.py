@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -71,7 +72,7 @@ class Registry:
         Raises
         ------
         PluginError
-            for a misspelt hook, a wrong type or a taken name.
+            for no hook at all, a misspelt one, a wrong type or a taken name.
         """
         manager = pluggy.PluginManager(GROUP)
         manager.add_hookspecs(hookspecs)
@@ -82,6 +83,10 @@ class Registry:
             raise PluginError(f"plugin {row.name!r}: {' '.join(str(error).split())}") from error
         before = dict(self.strategies), dict(self.encoders), dict(self.datasets), dict(self._owner)
         row.hooks = sorted(caller.name for caller in manager.get_hookcallers(plugin) or [])
+        if not row.hooks:
+            raise PluginError(
+                f"plugin {row.name!r} has no hook; mark one with @hookimpl, e.g. register_strategies(register)"
+            )
         try:
             manager.hook.register_strategies(register=self._register("strategy", row.name, self.strategies))
             manager.hook.register_encoders(register=self._register("encoder", row.name, self.encoders))
@@ -97,13 +102,20 @@ class Registry:
 
         def register(cls: type) -> None:
             if not (inspect.isclass(cls) and issubclass(cls, _base(kind)) and not inspect.isabstract(cls)):
-                raise PluginError(f"plugin {plugin!r} registers {cls!r}, which is not a concrete {kind} class")
+                raise PluginError(
+                    f"plugin {plugin!r} registers {cls!r}, which is not a concrete {kind} class{_why(cls, kind)}"
+                )
             name = getattr(cls, attribute, None)
             if not isinstance(name, str) or not name or any(c.isspace() or c == "," for c in name):
                 raise PluginError(f"plugin {plugin!r}: {cls.__name__}.{attribute} must be one word, got {name!r}")
+            if kind == "strategy":
+                _check_declared(plugin, cls)
             taken = self._owner.setdefault((kind, name), plugin)
             if taken != plugin or name in table:
-                raise TakenName(f"{kind} {name!r} is registered by both plugin {taken!r} and plugin {plugin!r}")
+                raise TakenName(
+                    f"{kind} {name!r} is registered by both plugin {taken!r} and plugin {plugin!r}; rename one, "
+                    f"or leave one out: FEWSHOT_DISABLE_PLUGINS={plugin}"
+                )
             table[name] = cls
 
         return register
@@ -125,6 +137,28 @@ def _base(kind: str) -> type:
     from fewshot.datasets import Dataset
 
     return Dataset
+
+
+def _why(cls: object, kind: str) -> str:
+    if not inspect.isclass(cls):
+        return "; register the class itself" if isinstance(cls, _base(kind)) else ""
+    lacks = sorted(getattr(cls, "__abstractmethods__", ())) if issubclass(cls, _base(kind)) else []
+    return f": it lacks {', '.join(lacks)}" if lacks else f"; derive it from {_base(kind).__name__}"
+
+
+def _check_declared(plugin: str, cls: type) -> None:
+    """Refuse a strategy whose declaration would only fail when someone uses it."""
+    from fewshot.strategy import NEEDS
+
+    if not dataclasses.is_dataclass(cls):
+        raise PluginError(f"plugin {plugin!r}: {cls.__name__} is no dataclass; put @dataclass(frozen=True) above it")
+    for field_name in ("needs", "uses"):
+        value = getattr(cls, field_name)
+        if not isinstance(value, frozenset) or value - set(NEEDS):
+            raise PluginError(
+                f"plugin {plugin!r}: {cls.__name__}.{field_name} must be a frozenset of {', '.join(NEEDS)}, got "
+                f"{value!r}"
+            )
 
 
 def _look_up(kind: str, name: str, table: dict[str, type[T]]) -> type[T]:
@@ -168,7 +202,7 @@ def load_group(into: Registry, group: str, cli: click.Group | None = None) -> No
             into.load(point.load(), row, cli)
         except TakenName:
             raise
-        except Exception as error:  # a foreign plugin may raise anything
+        except (Exception, SystemExit) as error:  # a foreign plugin may raise anything, and scripts call sys.exit
             row.error = f"{type(error).__name__}: {error}" if not isinstance(error, PluginError) else str(error)
             if strict():
                 raise PluginError(f"plugin {row.name!r} of {row.distribution} failed: {row.error}") from error

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from fewshot.errors import MissingInput
+from fewshot.blame import blamed
+from fewshot.errors import MissingInput, PluginError
 from fewshot.task import Task, check_task
 
 NEEDS = {
@@ -101,12 +102,25 @@ def fit(strategy: Strategy, task: Task) -> Head:
         when the task lacks what the strategy needs, or a class has neither an example nor anything else to know it by.
     InvalidTask
         when the task's tensors do not fit each other or hold NaN.
+    PluginError
+        when the strategy's code fails or returns no head.
     """
     check_task(task)
     check_needs(strategy, task)
     if strategy.batched or not task.batch_shape:
-        return strategy.fit(task)
-    return StackedHead(tuple(strategy.fit(one) for one in _flatten(task)), tuple(task.batch_shape))
+        return _solve(strategy, task)
+    return StackedHead(tuple(_solve(strategy, one) for one in _flatten(task)), tuple(task.batch_shape))
+
+
+def _solve(strategy: Strategy, task: Task) -> Head:
+    with blamed(strategy):
+        head = strategy.fit(task)
+    if not isinstance(head, Head):
+        raise PluginError(
+            f"strategy {strategy.name!r} returns a {type(head).__name__} from fit, which has no logits(query); "
+            "return a head, e.g. LinearHead(weight)"
+        )
+    return head
 
 
 def check_needs(strategy: Strategy, task: Task) -> None:

@@ -210,6 +210,13 @@ def test_bad_jsonl(tmp_path: Path) -> None:
         Classifier("prototypical", "toy").fit(tmp_path / "t.jsonl")
 
 
+def test_all_labels_that_are_no_class_are_named(support: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("red\npink\n")
+    wanted = r"'blue', 'green', which are not among the classes given: red, pink; name every class that has examples"
+    with pytest.raises(DataError, match=wanted):
+        Classifier("prototypical", "toy").fit(support, classes=tmp_path / "names.txt")
+
+
 def test_bad_combinations(support: Path, fitted: Classifier) -> None:
     cases: list[tuple[dict[str, object], type[FewshotError], str]] = [
         ({}, MissingInput, "nothing to go by"),

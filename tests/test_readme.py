@@ -22,6 +22,7 @@ from fewshot.registry import COMMAND_GROUP, Registry, load_group, registry
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ANSWER = re.compile(r"^photos/(\w+)\.jpg: (.+?) \d\.\d\d", re.MULTILINE)
 MARK = re.compile(r"(<!-- reference -->\n).*?(<!-- /reference -->)", re.DOTALL)
 
 
@@ -55,6 +56,8 @@ def test_everything_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
                 if words and words[0] == "fewshot":
                     done = CliRunner().invoke(cli, words[1:])
                     assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
+                    for name, label in ANSWER.findall(done.stdout):
+                        assert name in label, f"{line} takes the picture of a {name} for a {label}"
                     ran += 1
         elif language == "python" and "..." not in text:
             exec(compile(text, "README.md", "exec"), {})

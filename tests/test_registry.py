@@ -1,6 +1,7 @@
 """Plugins: isolation of broken ones, taken names, and the switches."""
 
 import types
+from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fewshot.errors import PluginError, UnknownName
 from fewshot.registry import PluginRow, Registry, TakenName, load_group, registry
 
 
+@dataclass(frozen=True)
 class Constant(Strategy):
     """A concrete strategy."""
 
@@ -135,3 +137,19 @@ def test_disabled_plugins_are_left_out(fake_group: Path, monkeypatch: pytest.Mon
     found = Registry()
     load_group(found, "fewshot")
     assert [line.name for line in found.plugins] == ["good"]
+
+
+def test_a_plugin_that_hooks_into_nothing_is_told() -> None:
+    with pytest.raises(PluginError, match=r"has no hook.*@hookimpl"):
+        Registry().load(types.ModuleType("plugin"), row())
+
+
+def test_a_plugin_that_exits_is_skipped(fake_group: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FEWSHOT_STRICT_PLUGINS", raising=False)
+    (fake_group / "crash_plugin.py").write_text("import sys\nsys.exit('a script')\n")
+    found = Registry()
+    with pytest.warns(UserWarning, match="is skipped"):
+        load_group(found, "fewshot")
+    errors = {line.name: line.error for line in found.plugins}
+    assert errors["crash"] == "SystemExit: a script"
+    assert errors["good"] == ""

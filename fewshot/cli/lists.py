@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import sys
 from typing import Any
 
 import click
@@ -13,12 +14,21 @@ JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print JSON ins
 
 
 def show_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print rows as JSON, or as a table whose columns are the keys of the first row."""
+    """Print rows as JSON, or as a table whose columns are the keys of the first row.
+
+    A table is folded to the width of a terminal; elsewhere, as through a pipe, each row is one whole line.
+    """
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
         click.echo("none")
+        return
+    if not sys.stdout.isatty():
+        cells = [list(rows[0]), *([" ".join(_cell(value).split()) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
         return
     from rich.console import Console
     from rich.table import Table

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from fewshot.errors import PluginError
 from fewshot.strategy import Strategy, fit
 from fewshot.task import Task
 
@@ -26,9 +27,10 @@ def check(function: Check) -> Check:
         try:
             function(strategy)
         except Exception as error:
-            kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            own = (isinstance(error, PluginError) and error.__cause__) or error  # what the strategy itself raised
+            kind = "" if isinstance(own, AssertionError) else f"{type(own).__name__}: "
             label = getattr(strategy, "name", type(strategy).__name__)
-            raise AssertionError(f"strategy {label!r} fails check {name}: {kind}{error}") from error
+            raise AssertionError(f"strategy {label!r} fails check {name}: {kind}{own}") from error
 
     STRATEGY_CHECKS[name] = checked
     return checked

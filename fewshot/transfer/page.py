@@ -36,7 +36,8 @@ def gap_text(advice: Advice) -> str:
     """The distances in one line."""
     gap = advice.gap
     return (
-        f"MMD^2 {gap.mmd2:.4f} (p {gap.p:.3f}), CORAL distance {gap.coral:.2e}, proxy A-distance {gap.a_distance:.2f}"
+        f"MMD^2 {gap.mmd2:.4f} (p {gap.p:.3f}), CORAL: covariances {gap.covariance:.3f} apart, proxy A-distance "
+        f"{gap.a_distance:.2f} of 2"
     )
 
 

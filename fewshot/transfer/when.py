@@ -23,7 +23,8 @@ class Gap:
     p: float  # of the permutation test
     coral: float
     a_distance: float  # in [0, 2]
-    class_mmd2: float | None  # the same between two classes of the target, on average; None where none has two items
+    class_mmd2: float | None  # mmd2 between two classes of the target, on average; None where none has two items
+    covariance: float = 0.0  # Frobenius norm |C_x - C_y|, coral before it is divided by 4 D^2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,9 @@ def measure_gap(source: Tensor, target: Tensor, labels: Tensor, unlabeled: Tenso
     items = torch.cat([target, unlabeled]) if len(unlabeled) else target
     found = mmd(source, items)
     between = class_gap(target, labels, median_width(_sampled(source, items)))
-    return Gap(found.mmd2, found.p, coral_distance(source, items), proxy_a_distance(source, items), between)
+    coral = coral_distance(source, items)
+    covariance = 2 * items.shape[1] * coral**0.5
+    return Gap(found.mmd2, found.p, coral, proxy_a_distance(source, items), between, covariance)
 
 
 def _sampled(source: Tensor, target: Tensor) -> Tensor:

@@ -49,6 +49,7 @@ def test_folders_to_json_and_page(tmp_path: Path) -> None:
     assert code == 0
     for start in ("what: use toy", "when: ", "how: ", f"run: fewshot fit --support {target} --encoder toy -s "):
         assert any(line.startswith(start) for line in out.splitlines()), start
+    assert re.search(r"  gap: .*CORAL: covariances 0\.\d*[1-9]\d* apart", out), "no power of ten that means nothing"
     found = json.loads((tmp_path / "a.json").read_text())
     assert set(found) == {"what", "encoder", "when", "how"}
     assert set(found["how"]["accuracy"]) == {"ridge", "pooled", "coral"}

@@ -57,4 +57,5 @@ def test_a_class_without_a_row_is_named(words: list[str], tmp_path: Path) -> Non
     short = [str(tmp_path / "short.csv") if word.endswith("table.csv") else word for word in words]
     done = CliRunner().invoke(cli, short)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "which is not among the classes of the attributes table" in done.stderr
+    assert "which are not among the classes of the attributes table" in done.stderr
+    assert "name every class that has examples, or leave those examples out" in done.stderr

@@ -39,7 +39,11 @@ def test_listings_have_a_table_and_json(name: str) -> None:
     table = runner.invoke(cli, [name])
     assert table.exit_code == 0
     assert rows
-    assert all(row["name"] in table.stdout for row in rows)
+    lines = table.stdout.splitlines()  # no terminal: a line a row, whole, so that `| grep` and `| head` work
+    assert [line.split()[0] for line in lines] == ["name", *(row["name"] for row in rows)]
+    assert all(line == line.rstrip() for line in lines)
+    last = [str(row[list(row)[-1]]) for row in rows]
+    assert all(line.endswith(text) for line, text in zip(lines[1:], last, strict=True))
     if name != "plugins":
         assert {row["name"] for row in rows} == set(getattr(registry(), name))
 

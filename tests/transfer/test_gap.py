@@ -6,6 +6,7 @@ import torch
 from scipy.stats import kstest
 
 from fewshot.transfer.gap import coral_distance, mmd, proxy_a_distance
+from fewshot.transfer.when import measure_gap
 
 
 def normal(n: int, dim: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -42,6 +43,12 @@ def test_coral_distance_is_that_of_the_covariances(dim: int) -> None:
     x, y = normal(12, dim, 0), normal(15, dim, 1) * 2
     wanted = ((np.cov(x.numpy().T) - np.cov(y.numpy().T)) ** 2).sum() / (4 * dim**2)
     assert coral_distance(x, y) == pytest.approx(wanted)
+
+
+def test_a_gap_tells_how_far_apart_the_covariances_are() -> None:
+    x, y = (torch.nn.functional.normalize(normal(12 + seed, 50, seed), dim=-1) for seed in (0, 1))
+    found = measure_gap(x, y, torch.arange(13) % 2, y[:0])
+    assert found.covariance == pytest.approx(np.linalg.norm(np.cov(x.numpy().T) - np.cov(y.numpy().T)))
 
 
 def test_proxy_a_distance_spans_0_to_2() -> None:
