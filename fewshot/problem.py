@@ -26,9 +26,8 @@ from fewshot.strategy import NEEDS, Strategy
 from fewshot.task import Task, make_task
 
 Labelled = str | Path | Items | Inputs
-SHOWN = 8  # class names in an error
-
 Classes = str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | ClassList
+SHOWN = 8  # class names in an error
 
 
 @dataclass(frozen=True, slots=True)
