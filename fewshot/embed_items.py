@@ -26,6 +26,7 @@ from fewshot.encoders import Encoder
 from fewshot.errors import DataError, ImageError
 from fewshot.features import Features, make_features
 from fewshot.images import content_hash
+from fewshot.modelfile import replacing
 from fewshot.problem import embed_phrases
 
 
@@ -56,7 +57,7 @@ def embed_items(
     """Embed pictures and the classes' phrases, or take the features there are; with notes on what was skipped.
 
     `encoder` may be None for data that is embedded already. With `cache`, embeddings are kept there, known by the
-    encoder's fingerprint and the content of the pictures.
+    encoder's fingerprint and the content of the pictures; where they cannot be, a note says so.
 
     Raises
     ------
@@ -99,18 +100,24 @@ def _embed(name: str, sources: Sequence[ImageSource], encoder: Encoder, cache: P
         notes = [f"{name}: skipped {_title(s)}: {s.reason}" for s in found.skipped]
     rows = _Rows(x, kept, notes, len(kept) / (time.perf_counter() - begin))
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        with part.open("wb") as out:
-            np.savez(
-                out,
-                x=to_numpy(rows.x),
-                kept=np.array(rows.kept),
-                notes=np.array(json.dumps(rows.notes)),
-                per_second=np.array(rows.per_second),
-            )
-        part.replace(file)
+        try:
+            _write_cache(file, rows)
+        except OSError as error:  # what was embedded is worth more than the place for it
+            reason = error.strerror or str(error)
+            notes.append(f"{name}: embeddings are not kept in {file.parent} ({reason}); --cache names another folder")
     return rows
+
+
+def _write_cache(file: Path, rows: _Rows) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file, overwrite=True) as part, part.open("wb") as out:
+        np.savez(
+            out,
+            x=to_numpy(rows.x),
+            kept=np.array(rows.kept),
+            notes=np.array(json.dumps(rows.notes)),
+            per_second=np.array(rows.per_second),
+        )
 
 
 def _read_cache(file: Path) -> _Rows | None:

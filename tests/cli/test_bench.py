@@ -18,7 +18,7 @@ FAST = ["--dataset", "spheres", "--episodes", "40", "--query", "5"]
 @pytest.fixture
 def run(tmp_path):
     def invoke(*words):
-        return CliRunner().invoke(cli, ["bench", "run", *map(str, words), "--cache", str(tmp_path / "cache")])
+        return CliRunner().invoke(cli, ["bench", "run", "--cache", str(tmp_path / "cache"), *map(str, words)])
 
     return invoke
 
@@ -168,6 +168,11 @@ def test_folders_and_features_are_measured(run, tmp_path):
     again = load_report(tmp_path / "b.json").results[0]
     assert again.accuracies == found[0].accuracies
     assert again.cost.embedded_per_second == found[0].cost.embedded_per_second > 0  # of the run that embedded
+    (tmp_path / "file").touch()
+    third = run(*words, "--episodes", "20", "-s", "prototypical", "--cache", tmp_path / "file" / "cache")
+    assert third.exit_code == 0, third.output
+    assert "embeddings are not kept in" in third.stderr
+    assert "(Not a directory); --cache names another folder" in third.stderr
     assert again.cost.dim == found[0].cost.dim > 0
     np.savez(tmp_path / "f.npz", x=rng.normal(size=(30, 4)), labels=np.repeat(["a", "b", "c"], 10))
     third = run("--dataset", tmp_path / "f.npz", "--way", "2-3", "--shot", "1-3", "--query", "5", "--episodes", "10")
