@@ -133,9 +133,10 @@ def check_size(pair: Pair) -> None:
         raise DataError(f"the target has one class only, {pair.classes[0]!r}; advice needs at least two")
     if count.min() < 2:
         few = pair.classes[int(count.argmin())]
+        held = "1 labelled item" if count.min() == 1 else f"{count.min()} labelled items"
         raise DataError(
-            f"class {few!r} of the target has {count.min()} labelled items; advice needs at least 2 of each class, one "
-            "to learn from and one to test with"
+            f"class {few!r} of the target has {held}; advice needs at least 2 of each class, one to learn from and one "
+            "to test with"
         )
     if not len(pair.source_labels):
         raise DataError("the source has no labels; put its items into class folders, or list them with a label")

@@ -169,7 +169,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for case, wanted in (
         ((strange, target), "share 0 classes: the source has x, y, z, the target blue, green, red; name them alike"),
         ((one, target), "holds one class only, 'red'"),
-        ((source, lone), "has 1 labelled items; advice needs at least 2 of each class"),
+        ((source, lone), "has 1 labelled item; advice needs at least 2 of each class"),
         ((tmp_path / "nowhere", target), "nowhere is not there"),
     ):
         code, _, error = run("--source", case[0], "--target", case[1], "--encoder", "toy", "--rounds", 1)
