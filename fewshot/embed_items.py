@@ -23,6 +23,7 @@ from fewshot.classes import ClassList
 from fewshot.datasets import ImageSource, Items, Text
 from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
+from fewshot.encoding import encode_texts
 from fewshot.errors import DataError, ImageError
 from fewshot.features import Features, make_features
 from fewshot.images import content_hash
@@ -93,7 +94,7 @@ def _embed(name: str, sources: Sequence[ImageSource], encoder: Encoder, cache: P
     begin = time.perf_counter()
     texts = [str(source) for source in sources if isinstance(source, Text)]
     if texts:  # a table holds texts or pictures, not both
-        x, kept, notes = encoder.encode_texts(texts), list(range(len(texts))), []
+        x, kept, notes = encode_texts(encoder, texts), list(range(len(texts))), []
     else:
         found = embed_images(encoder, sources, progress=progress)
         x, kept = found.embeddings, list(found.kept)

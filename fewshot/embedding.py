@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder
+from fewshot.encoding import checked
 from fewshot.errors import InvalidOption, MissingInput
 from fewshot.progress import Progress
 from fewshot.reading import Known, Loaded, load_ahead, stacked
@@ -143,7 +144,10 @@ def _batches(loaded: Iterable[Loaded], batch: int) -> Iterator[tuple[list[Tensor
 
 def _encode(encoder: Encoder, pixels: Tensor | None, rest: Batch) -> Batch:
     with torch.no_grad():
-        rest.embeddings = torch.zeros(0, encoder.dim) if pixels is None else _encode_pixels(encoder, pixels)  # [n, D]
+        if pixels is None:
+            rest.embeddings = torch.zeros(0, encoder.dim)
+        else:
+            rest.embeddings = checked(encoder, len(pixels), lambda: _encode_pixels(encoder, pixels))
     return rest
 
 

@@ -17,6 +17,7 @@ from fewshot.datasets import ImageSource, Text
 from fewshot.datasets.table import read_texts
 from fewshot.embedding import Skipped, embed_images
 from fewshot.encoders import Encoder
+from fewshot.encoding import encode_texts
 from fewshot.errors import DataError, InvalidTask
 from fewshot.images import find_images
 from fewshot.store import Store
@@ -114,7 +115,7 @@ def _embed_part(encoder: Encoder, group: _Group, progress: bool) -> Embedded:
         return _from_index(encoder, group.index, group.positions[0])
     if group.written:
         texts = [str(source) for source in group.sources]
-        return Embedded(tuple(texts), encoder.encode_texts(texts), tuple(group.positions))
+        return Embedded(tuple(texts), encode_texts(encoder, texts), tuple(group.positions))
     done = embed_images(encoder, group.sources, progress=progress)
     names = [_name(group.sources[i], i) for i in done.kept]
     return Embedded(tuple(names), done.embeddings, tuple(group.positions[i] for i in done.kept), tuple(done.skipped))

@@ -19,6 +19,7 @@ from fewshot.datasets import Items, read_items
 from fewshot.datasets.index import read_index
 from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder
+from fewshot.encoding import encode_texts
 from fewshot.errors import DataError, MissingInput
 from fewshot.inputs import Embedded, Inputs, embed_inputs
 from fewshot.store import Store
@@ -94,7 +95,7 @@ def _labelled_index(encoder: Encoder, path: Path) -> tuple[Embedded, list[str]]:
 def embed_phrases(encoder: Encoder, phrases: Sequence[Sequence[str]]) -> tuple[Tensor, Tensor]:
     """Embed each distinct phrase once.  C lists of phrases -> text [C, P, D], weight [C, P] with 0 for padding."""
     distinct = list(dict.fromkeys(phrase for group in phrases for phrase in group))
-    vectors = dict(zip(distinct, encoder.encode_texts(distinct), strict=True))
+    vectors = dict(zip(distinct, encode_texts(encoder, distinct), strict=True))
     most = max(len(group) for group in phrases)
     text = torch.zeros(len(phrases), most, encoder.dim)  # [C, P, D]
     weight = torch.zeros(len(phrases), most)  # [C, P]

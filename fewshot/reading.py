@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewshot.blame import blamed
 from fewshot.datasets import ImageSource
 from fewshot.decoders import Decoders
 from fewshot.encoders import Encoder
@@ -156,7 +157,8 @@ def load(encoder: Encoder, job: tuple[int, ImageSource], known: Known | None) ->
             digest = content_hash(content)
             if digest in known([digest]):
                 return Loaded(position, source, digest, None, "")
-        return Loaded(position, source, digest, encoder.prepare_source(content), "")
+        with blamed(encoder):
+            return Loaded(position, source, digest, encoder.prepare_source(content), "")
     except ImageError as error:
         return Loaded(position, source, digest, None, error.reason)
 

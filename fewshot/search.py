@@ -16,6 +16,7 @@ from torch import Tensor
 from fewshot.classes import check_text
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder, load_encoder
+from fewshot.encoding import checked, encode_texts
 from fewshot.errors import DataError, MissingInput
 from fewshot.images import open_image
 from fewshot.index import open_index
@@ -67,8 +68,9 @@ class Searcher:
             if "text" not in self.encoder.modalities:
                 raise MissingInput(f"encoder {self.encoder.name!r} takes no text; query with a picture instead")
             check_text(query, "query")
-            return self.encoder.encode_texts([query])[0]
-        return self.encoder.encode_images([open_image(query)])[0]
+            return encode_texts(self.encoder, [query])[0]
+        picture = open_image(query)
+        return checked(self.encoder, 1, lambda: self.encoder.encode_images([picture]))[0]
 
     def search(
         self,

@@ -11,7 +11,7 @@ from skimage import data
 
 from fewshot.embedding import embed_images, stream
 from fewshot.encoders import load_encoder
-from fewshot.errors import InvalidOption, MissingInput
+from fewshot.errors import InvalidOption, MissingInput, PluginError
 from fewshot.images import content_hash, open_image
 
 PHOTOS = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket(), data.camera()]
@@ -116,8 +116,9 @@ def test_a_copy_in_a_later_batch_is_known(encoder, tmp_path, batch):
 
 
 def test_an_error_in_the_encoder_is_not_swallowed(encoder, monkeypatch):
+    monkeypatch.delenv("FEWSHOT_STRICT_PLUGINS", raising=False)
     monkeypatch.setattr(encoder, "prepare", lambda image: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(PluginError, match="encoder 'toy' failed: ZeroDivisionError"):
         embed_images(encoder, [PHOTOS[0]])
 
 

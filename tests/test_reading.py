@@ -12,6 +12,7 @@ from fewshot import reading
 from fewshot.decoders import Decoders
 from fewshot.embedding import Batch, embed_images, stream
 from fewshot.encoders import Encoder, load_encoder
+from fewshot.errors import PluginError
 from fewshot.images import content_hash
 
 
@@ -141,8 +142,11 @@ def test_processes_come_after_a_while_where_much_is_left(
 def test_an_error_in_the_encoder_is_not_swallowed(
     encoder: Encoder, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("FEWSHOT_STRICT_PLUGINS", raising=False)
     monkeypatch.setattr(encoder, "prepare", lambda image: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(
+        PluginError, match=r"encoder 'toy' failed: ZeroDivisionError: division by zero \(.*, line \d+\)"
+    ):
         [*stream(encoder, paths, batch=8, workers=2)]
 
 
