@@ -197,7 +197,7 @@ def test_thinning_is_even_and_spanning_keeps_inner_products() -> None:
 def test_too_small_a_target_and_a_source_of_one_class_are_refused() -> None:
     case = pair("same")
     lone = Pair(case.source, case.source_labels, case.target[:25], case.labels[:25], NAMES)
-    with pytest.raises(DataError, match="class 'd' of the target has 1 labelled items; advice needs at least 2"):
+    with pytest.raises(DataError, match="class 'd' of the target has 1 labelled item; advice needs at least 2"):
         try_out(lone, [], rounds=1)
     with pytest.raises(DataError, match="source has one class only"):
         try_out(Pair(case.source, case.source_labels * 0, case.target, case.labels, NAMES), [], rounds=1)
