@@ -43,7 +43,7 @@ from fewshot.scan import inner_products, load_faiss
 from fewshot.strategy import LinearHead
 
 DIM, QUERIES, BLOCK = 512, 1000, 65536
-SMALLER, DEPTH, FEW = "RR512,PQ128x4fs", 500, 6_000  # codes of half the size with more candidates; hardly any rows
+FEW = 6_000  # hardly any rows
 CLASSES, TOP, ROW = 20, 1000, 20
 PHOTOGRAPHS = {  # data set -> its kind, and where it lies
     "caltech101": ("caltech101", "caltech101"),
@@ -225,11 +225,8 @@ def profile_one(given: argparse.Namespace, data: str) -> dict[str, object]:
     flat.add(rows)
     wanted = Wanted("fast", given.recall)
     few = Index.build(few_rows, np.ones(FEW, bool), plan(wanted, FEW, DIM), wanted)
-    smaller = Codes.make(SMALLER, DIM)
-    smaller.train(rows[:: len(rows) // 16384 + 1])
-    smaller.add(rows)
     codes, depth = index._codes, first_depth(10, index.facts.spread)
-    near, more = codes.candidates(queries, depth)[1], smaller.candidates(queries, DEPTH)[1]
+    near = codes.candidates(queries, depth)[1]
     memory = np.ones(int(codes.bytes_per_row() * len(rows)) // 8, np.int64)
     parts: dict[str, Callable[[int], object]] = {
         "query": lambda i: index.search(asked[i : i + 1], 10),
@@ -237,8 +234,6 @@ def profile_one(given: argparse.Namespace, data: str) -> dict[str, object]:
         "their exact scores": lambda i: inner_products(queries[i : i + 1], rows, near[i : i + 1]),
         "adding up as many bytes as the codes have": lambda _: memory.sum(),
         f"query among {FEW:,} rows": lambda i: few.search(asked[i : i + 1], 10),
-        f"{DEPTH} candidates of {SMALLER}": lambda i: smaller.candidates(queries[i : i + 1], DEPTH),
-        f"exact scores of {DEPTH}": lambda i: inner_products(queries[i : i + 1], rows, more[i : i + 1]),
     }
     cold: dict[str, list[float]] = {name: [] for name in parts}
     scans = []

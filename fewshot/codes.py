@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.errors import InvalidOption
+from fewshot.rotation import balanced
 from fewshot.scan import BLOCK, Floats, Mask, Rows, Scores, as_float32, few_threads, load_faiss, selector
 
 
@@ -64,6 +65,9 @@ class Codes:
     def train(self, sample: Scores) -> None:
         """Learn what the codes mean from a sample [n, D].
 
+        The rotation of a factory string that begins with OPQ is found in closed form: in seconds, where FAISS takes
+        minutes for as many dimensions, and with smaller errors on embeddings of photographs.
+
         Raises
         ------
         InvalidOption
@@ -73,6 +77,7 @@ class Codes:
         for clustering in (getattr(leaf, "cp", None), getattr(getattr(leaf, "pq", None), "cp", None)):
             if clustering is not None:
                 clustering.min_points_per_centroid = 1  # else FAISS warns of small collections on stdout
+        _rotate(self._inner, sample)
         try:
             self._inner.train(sample)
         except RuntimeError as error:
@@ -126,6 +131,15 @@ def _leaf(index: Any) -> Any:
     while isinstance(index, faiss.IndexPreTransform):
         index = faiss.downcast_index(index.index)
     return index
+
+
+def _rotate(index: Any, sample: Scores) -> None:
+    """Set the rotation of an index that begins with OPQ for rows like those of a sample [n, D]."""
+    faiss = load_faiss()
+    first = faiss.downcast_VectorTransform(index.chain.at(0)) if isinstance(index, faiss.IndexPreTransform) else None
+    if isinstance(first, faiss.OPQMatrix):
+        faiss.copy_array_to_vector(balanced(sample, first.M, first.d_out).ravel(), first.A)
+        first.is_trained = True
 
 
 def _parameters(index: Any, effort: int, sel: Any) -> Any:

@@ -23,6 +23,7 @@ from fewshot.store import Store
 
 FEW = 20  # rows are compared one by one when no more than a 20th of all is allowed
 SMALL = 1024  # candidates that may be re-ranked anyway
+HALVES = 8  # spread of the scores of rows in half precision, which are nearly exact
 DEEPEST = 16  # and when more than a 16th of all would have to be re-ranked
 GROWTH = 2  # an index that has grown beyond twice what it was trained on is built anew
 
@@ -174,14 +175,14 @@ class Index:
 
     def _asking(self, k: int, only: Mask | None, count: int, effort: int = 0) -> tuple[deep.Ask, int, int]:
         """Return how to ask for candidates, how many at first, and how many at most; 0 when a scan costs less."""
-        total, codes = len(self.rows), self._codes
-        first, most = deep.first_depth(k, self.facts.spread), max(total // DEEPEST, min(total, SMALL))
+        total, codes, most = len(self.rows), self._codes, max(len(self.rows) // DEEPEST, min(len(self.rows), SMALL))
         if count <= total // FEW:
-            return _nothing, first, 0
+            return _nothing, k, 0
         if self._gpu is not None:
-            return self._gpu.candidates, int(first * total / count), min(most, GPU_MOST)
+            return self._gpu.candidates, int(deep.first_depth(k, HALVES) * total / count), min(most, GPU_MOST)
         if codes is None:
-            return _nothing, first, 0
+            return _nothing, k, 0
+        first = min(deep.first_depth(k, self.facts.spread), max(most, 2 * k))
         if codes.selects:
             effort = min(int((effort or effort_for(self.facts.efforts, k)) * total / count), codes.most_effort)
             return partial(codes.candidates, effort=effort, only=only), first, most

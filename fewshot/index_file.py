@@ -45,7 +45,7 @@ class Facts:
     sample: int = 0  # queries it was measured with
 
     def __str__(self) -> str:
-        """`fast (RR512,PQ256x4fs), recall@10 0.9997 on 300 queries`"""
+        """`fast (OPQ128_512,PQ128x4fs), recall@10 0.9997 on 300 queries`"""
         if not self.factory:
             return "exact" if self.kind == "exact" else f"exact, as there are too few pictures for {self.kind} yet"
         name = f"{self.kind} ({self.factory})" if self.kind != self.factory else self.kind
