@@ -20,7 +20,7 @@ KINDS = {
     "auto": "exact up to 5,000 rows, then fast, or ivf for many rows and a recall of 0.99 or less",
     "exact": "every query is compared with every row",
     "fast": "4-bit codes of rotated rows, all scanned",
-    "ivf": "the same codes in lists, a few of which are scanned",
+    "ivf": "larger such codes in lists, a few of which are scanned",
     "hnsw": "a graph over 8-bit codes",
     "pq": "the smallest codes, all scanned",
     "sq": "8-bit codes, all scanned",
