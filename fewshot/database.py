@@ -247,7 +247,8 @@ def plain_errors(folder: Path) -> Iterator[None]:
 
 
 def plain(error: sqlite3.Error | UnicodeDecodeError, folder: Path) -> FewshotError:
-    """Say in our words what SQLite says: operational errors come from the disk, others from damage."""
-    if isinstance(error, sqlite3.OperationalError):
+    """Say in our words what SQLite says: operational errors that have a name come from the disk, others from damage."""
+    named = getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR  # no such table, format ...
+    if isinstance(error, sqlite3.OperationalError) and named:
         return OutputError(f"cannot use {folder / DATABASE}: {error}; nothing already stored is lost")
     return FormatError(f"{folder / DATABASE} is damaged: {error}; run: fewshot index repair {folder}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from fewshot.database import DATABASE, NEEDED, SEALED, UNREADABLE, acquire, as_it_is, connect, define, seal, transaction
 from fewshot.errors import FormatError
+from fewshot.header import restore_header
 from fewshot.vectors import sync_folder
 
 Row = tuple[object, ...]
@@ -40,12 +43,28 @@ def salvage(folder: Path) -> int:
 
 def _read_all(folder: Path) -> dict[str, list[Row]]:
     try:
-        with closing(connect(folder, write=False)) as database:
+        with _copy(folder) as copy, closing(connect(copy, write=False)) as database:
             database.text_factory = as_it_is
             return {table: _rows(database, table, columns) for table, columns in SEALED.items()}
     except UNREADABLE as error:
         what = " ".join(str(error).split())
         raise FormatError(f"{folder / DATABASE} is damaged beyond repair: {what}; build the index again") from error
+
+
+@contextmanager
+def _copy(folder: Path) -> Iterator[Path]:
+    """Copy a database with its log, and put its header right there; what may not be ours at all stays as it is."""
+    copy = folder / f"{DATABASE}.copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    try:
+        for name in (DATABASE, DATABASE + "-wal"):
+            if (folder / name).exists():
+                shutil.copyfile(folder / name, copy / name)
+        restore_header(copy)
+        yield copy
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
 
 
 def _rows(database: sqlite3.Connection, table: str, columns: str) -> list[Row]:

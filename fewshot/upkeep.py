@@ -23,6 +23,7 @@ from fewshot.database import (
     plain_errors,
 )
 from fewshot.errors import FormatError, OutputError
+from fewshot.header import header_changed
 from fewshot.salvage import salvage
 from fewshot.store import SUFFIX, Store
 from fewshot.vectors import VectorFile
@@ -51,7 +52,8 @@ def verify(path: str | Path) -> list[str]:
     """
     while True:
         with Store.open(path) as store, plain_errors(store.path):
-            found = [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+            found = [f"{DATABASE} is damaged: its header has changed"] * header_changed(store.path)
+            found += [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
             if not (found and _was_compacted(store)):
                 return found
 
@@ -190,7 +192,7 @@ def _needs_salvage(folder: Path) -> bool:
     try:
         with closing(connect(folder, write=False)) as database:
             whole = database.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",)
-            return not whole or bool(changed_definitions(database))
+            return not whole or bool(changed_definitions(database)) or header_changed(folder)
     except UNREADABLE:
         return True
 

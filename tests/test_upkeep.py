@@ -1,6 +1,7 @@
 """Every flipped bit is found or changes nothing; what is mended is whole; what is compacted is all still there."""
 
 import builtins
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -101,6 +102,39 @@ def test_a_bit_flipped_in_the_database_is_found_or_changes_nothing(index, origin
         found += bool(problems)
         file.write_bytes(whole)
     assert found > 15  # most of a small database is empty pages
+
+
+def test_every_bit_of_the_header_that_matters_is_found(index):
+    file = index / "store.sqlite"
+    whole, before = file.read_bytes(), content(index)
+    any_number = {*range(32, 44), *range(96, 100)}  # free pages, changes of the definitions, SQLite's version
+    for at in sorted({*range(100)} - any_number):
+        for bit in range(8):
+            flip(file, at, bit)
+            with contextlib.suppress(FormatError):  # where SQLite, or we, do not even open it
+                assert verify(index), f"bit {bit} of byte {at}"
+            file.write_bytes(whole)
+    for at in (3, 16, 18, 19, 21, 24, 31, 44, 59, 75):
+        flip(file, at, 1)
+        assert repair(index)
+        assert verify(index) == []
+        assert content(index) == before
+
+
+def test_a_database_that_was_cut_short_keeps_what_is_left(index):
+    file = index / "store.sqlite"
+    pages = file.stat().st_size // 4096
+    before = content(index)
+    os.truncate(file, (pages - 1) * 4096)
+    with pytest.raises(FormatError, match="index repair"):
+        verify(index)
+    assert "written anew" in repair(index)[0]
+    assert verify(index) == []
+    assert content(index) == before  # the last page is of an index
+    os.truncate(file, 4096)
+    with pytest.raises(FormatError, match="beyond repair"):
+        repair(index)
+    assert {child.name for child in index.iterdir() if child.is_dir()} == set()
 
 
 def change(index, needle, other):

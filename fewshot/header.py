@@ -1,0 +1,57 @@
+"""The first 100 bytes of a store's SQLite file, few of which SQLite itself looks at.
+
+See https://www.sqlite.org/fileformat2.html#the_database_header. Nearly all are the same in every store. What may
+be any number is left alone: the count of changes to the tables' definitions, the free pages, and SQLite's version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fewshot.database import DATABASE
+
+LENGTH = 100
+PAGE = 4096  # bytes of a page, SQLite's choice since 3.12
+FIRST = 64  # pages among which those are where tables and their indexes begin
+NAME = b"SQLite format 3\0"
+CONSTANT = {  # where they begin -> bytes
+    20: bytes([0, 64, 32, 32]),  # shares of a page
+    44: bytes([0, 0, 0, 4, *[0] * 11, 1]),  # format; nothing that is set by hand; UTF-8
+    64: bytes(4),
+    72: bytes(20),
+}
+
+
+def header_changed(folder: Path) -> bool:
+    """Tell whether the header of a store's database is not as it was written."""
+    with open(folder / DATABASE, "rb") as file:
+        head = file.read(LENGTH)
+    writes, reads = head[18:20]
+    return (
+        writes != reads
+        or writes not in (1, 2)  # without and with a log
+        or any(head[at : at + len(value)] != value for at, value in CONSTANT.items())
+        or head[24:28] != head[92:96]  # changes, and changes when the size was noted
+        or not any(head[28:32])  # size in pages
+    )
+
+
+def restore_header(folder: Path) -> None:
+    """Put right what is the same in every store, and the size; a file shorter than a header stays as it is.
+
+    A short file gets empty pages: without the page where one table or index begins SQLite reads none of them.
+    """
+    file = folder / DATABASE
+    pages = max(file.stat().st_size // PAGE, FIRST)
+    with open(file, "r+b") as content:
+        head = bytearray(content.read(LENGTH))
+        if len(head) < LENGTH:
+            return
+        head[:20] = NAME + PAGE.to_bytes(2, "big") + bytes([2, 2])
+        for at, value in CONSTANT.items():
+            head[at : at + len(value)] = value
+        head[28:32] = pages.to_bytes(4, "big")
+        head[92:96] = head[24:28]
+        content.truncate(pages * PAGE)
+        content.seek(0)
+        content.write(head)
