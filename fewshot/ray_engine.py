@@ -176,28 +176,44 @@ def _pages(store: Store) -> Iterator[list[dict[str, str | int]]]:
 
 
 def _connect(address: str | None) -> Any:
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingInput("engine 'ray' needs Ray; run: pip install 'fewshot[ray]'") from error
+    check(address)
+    import ray
+
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if not ray.is_initialized():
         try:
-            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            what = " ".join(str(error).split())
-            raise DataError(f"no Ray cluster answers at {address or 'this machine'}: {what}"[:300]) from error
+            raise _nobody(address, error) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     return ray
 
 
-def _knock(address: str | None) -> None:
-    """Raise OSError when nobody listens at HOST:PORT; other addresses (`auto`, `ray://...`) are for Ray to judge."""
+def check(address: str | None) -> None:
+    """Look whether there is Ray and somebody listens at HOST:PORT; other addresses are for Ray to judge, later.
+
+    Raises
+    ------
+    MissingInput
+        when Ray is not installed.
+    DataError
+        when nobody listens.
+    """
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise MissingInput("engine 'ray' needs Ray; run: pip install 'fewshot[ray]'") from error
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), FIRST_ANSWER).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), FIRST_ANSWER).close()
+        except (OSError, OverflowError) as error:
+            raise _nobody(address, error) from error
+
+
+def _nobody(address: str | None, error: Exception) -> DataError:
+    what = " ".join(str(error).split())
+    return DataError(f"no Ray cluster answers at {address or 'this machine'}: {what}"[:300])
 
 
 def _rows(shards: Any) -> Iterator[dict[str, str]]:

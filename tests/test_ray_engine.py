@@ -1,14 +1,17 @@
 """Several machines make the same index as one, also when one of them is lost on the way."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
 from fewshot import ray_engine
 from fewshot.build import Counts, build_index
+from fewshot.cli import cli
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import DataError
 from fewshot.images import open_image
@@ -137,3 +140,16 @@ def test_nobody_answers(photos, tmp_path):
     pytest.importorskip("ray", reason="needs Ray: pip install 'fewshot[ray]'")
     with pytest.raises(DataError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
         build_index([photos], tmp_path / "index", encoder="toy", device="cpu", engine=RayEngine("127.0.0.1:1"))
+    out = tmp_path / "another"
+    asked = ["index", "build", str(photos), "--out", str(out), "--encoder", "toy", "--engine", "ray"]
+    result = CliRunner().invoke(cli, [*asked, "--address", "127.0.0.1:1"])
+    assert (result.exit_code > 0, out.exists()) == (True, False)
+    assert "no Ray cluster answers at 127.0.0.1:1" in result.stderr
+
+
+def test_nothing_is_begun_without_ray(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "index"
+    result = CliRunner().invoke(cli, ["index", "build", str(photos), "--out", str(out), "--engine", "ray"])
+    assert (result.exit_code > 0, out.exists()) == (True, False)
+    assert "pip install 'fewshot[ray]'" in result.stderr

@@ -82,8 +82,9 @@ def build(
         raise click.UsageError("--address is for --engine ray")
     cluster = None
     if engine == "ray":
-        from fewshot.ray_engine import RayEngine
+        from fewshot.ray_engine import RayEngine, check
 
+        check(address)  # before an index is begun
         cluster = RayEngine(address, device=device)
         device = "cpu"  # this process only hands out the work
     with _kept_on_interrupt(out):
