@@ -4,6 +4,7 @@
 
     FILE.npz        embeddings [n, D], paths [n], labels [n] ("" for none), encoder, fingerprint
     FILE.parquet    columns path, label, embedding (list of D float32); encoder and fingerprint in the metadata
+                    (of both, labels, encoder and fingerprint may be left out of what is imported)
     DIR             clip-retrieval: img_emb/img_emb_*.npy beside metadata/metadata_*.parquet (column image_path)
 """
 
@@ -176,7 +177,12 @@ def _read(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
 def _read_npz(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
     try:
         with np.load(file, allow_pickle=False) as found:
-            table = Table(found["embeddings"], found["paths"].tolist(), found["labels"].tolist())
+            missing = [name for name in ("embeddings", "paths") if name not in found]
+            if missing:
+                raise DataError(f"{file} lacks {' and '.join(missing)}; it has: {', '.join(found.files) or 'nothing'}")
+            paths = found["paths"].tolist()
+            labels = found["labels"].tolist() if "labels" in found else [None] * len(paths)
+            table = Table(found["embeddings"], paths, labels)
             return {key: str(found[key]) for key in ("encoder", "fingerprint") if key in found}, iter([table])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error

@@ -151,6 +151,16 @@ def test_huge_numbers_and_paths_that_are_there_twice(tmp_path):
         np.testing.assert_allclose([rows[entry.row] for entry in store.entries()], [[0.6, 0.8], [0, 1]], atol=1e-6)
 
 
+def test_labels_may_be_left_out(tmp_path):
+    np.savez(tmp_path / "in.npz", embeddings=np.eye(3), paths=np.array(["a", "b", "c"]))
+    assert import_into(tmp_path / "in.npz", tmp_path / "index", encoder="toy") == 3
+    with Store.open(tmp_path / "index") as store:
+        assert [entry.label for entry in store.entries()] == [None] * 3
+    np.savez(tmp_path / "bare.npz", vectors=np.eye(3))
+    with pytest.raises(DataError, match=r"bare\.npz lacks embeddings and paths; it has: vectors"):
+        import_into(tmp_path / "bare.npz", tmp_path / "another", encoder="toy")
+
+
 def test_labels_that_are_numbers(tmp_path):
     given = {"embeddings": np.eye(3), "paths": np.array(["/a", "/b", "/c"])}
     np.savez(tmp_path / "in.npz", labels=np.array([0, 1, 0]), **given)

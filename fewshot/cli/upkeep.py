@@ -82,7 +82,11 @@ def export(index: str, target: Path, force: bool) -> None:
 @click.option("--encoder", default="", help="Encoder that made the embeddings; needed to search by text or picture.")
 @DTYPE
 def import_(source: Path, out: str, encoder: str, dtype: str) -> None:
-    """Make an index from exported embeddings, or from a folder that clip-retrieval wrote."""
+    """Make an index from embeddings, or from a folder that clip-retrieval wrote.
+
+    FILE is an .npz with `embeddings` [n, D] and `paths` [n], and if there are any `labels` [n], or a .parquet with the
+    columns embedding, path and label.
+    """
     from fewshot.encoders import load_encoder
     from fewshot.exchange import import_into
 
