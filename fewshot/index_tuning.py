@@ -28,7 +28,8 @@ def tuned(index: Index, recall: float) -> Facts:
     """Return the facts of a new index with the margin, the efforts, the spread, and the recall@10 then measured.
 
     Queries are rows of the store itself, which do not count as their own neighbours, and differences of two rows.
-    The recall told is the mean over all of them; both kinds must reach the recall wanted. Sets the index's margin.
+    The recall told is the mean over all of them; both kinds must reach the recall wanted. Sets the index's margin
+    and spread on the way.
     """
     live = np.flatnonzero(index.alive)
     if len(live) < LEAST_ROWS:
@@ -37,13 +38,15 @@ def tuned(index: Index, recall: float) -> Facts:
     graded = index.most_effort > 1
     counts = [10, MANY] if graded and len(live) >= 20 * MANY else [10]
     truth = _without(scan(queries, index.rows, max(counts) + 1, index.alive)[1], own)  # [q, most]
+    if not graded:
+        index.facts = dataclasses.replace(index.facts, spread=_spread(index, queries, 1))
     efforts, measured = [], 0.0
     for k in counts:
         aim = 1 - (1 - recall) / EASIER if k == 10 and graded else recall
         effort, reached = _least(index, queries, own, truth[:, :k], aim)
         efforts.append((k, effort))
         measured = measured or reached
-    spread = next((s for s in SPREADS if index.sure(queries, 10, efforts[0][1], s) >= AT_ONCE), SPREADS[-1])
+    spread = _spread(index, queries, efforts[0][1])
     return dataclasses.replace(
         index.facts,
         spread=spread,
@@ -76,6 +79,10 @@ def _queries(index: Index, live: Rows) -> tuple[Scores, Rows]:
     first = random.integers(len(own), size=min(DIFFERENCES, len(own)))
     second = (first + random.integers(1, len(own), size=len(first))) % len(own)  # another one
     return np.concatenate([rows, rows[first] - rows[second]]), np.concatenate([own, np.full(len(first), -1)])
+
+
+def _spread(index: Index, queries: Scores, effort: int) -> int:
+    return next((s for s in SPREADS if index.sure(queries, 10, effort, s) >= AT_ONCE), SPREADS[-1])
 
 
 def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float) -> tuple[int, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fewshot.scan import Scores
@@ -27,7 +28,9 @@ def balanced(sample: Scores, parts: int, width: int) -> Scores:
 
     Parts are of width / parts neighbouring dimensions. Where `width` is more than D, the dimensions beyond it are 0.
     """
-    variances, directions = np.linalg.eigh(np.cov(sample.T, bias=True, dtype=np.float64).reshape(2 * sample.shape[1:]))
+    x = torch.from_numpy(sample)
+    x = x - x.mean(0)
+    variances, directions = (part.double().numpy() for part in torch.linalg.eigh(x.T @ x / len(x)))  # float32 suffices
     used = min(width, len(variances))
     variances = np.maximum(variances[::-1][:used], LEAST * variances.mean() + np.finfo(float).tiny)  # [used] falling
     directions = directions[:, ::-1][:, :used]  # [D, used]
