@@ -11,6 +11,7 @@ like variance are therefore mixed first, an eighth of them at a time. The error 
 from __future__ import annotations
 
 import heapq
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -30,9 +31,10 @@ def balanced(sample: Scores, parts: int, width: int) -> Scores:
     """
     x = torch.from_numpy(sample)
     x = x - x.mean(0)
-    variances, directions = (part.double().numpy() for part in torch.linalg.eigh(x.T @ x / len(x)))  # float32 suffices
+    variances, directions = _principal((x.T @ x / len(x)).double().numpy())
     used = min(width, len(variances))
-    variances = np.maximum(variances[::-1][:used], LEAST * variances.mean() + np.finfo(float).tiny)  # [used] falling
+    least = LEAST * abs(variances.mean()) + np.finfo(float).tiny
+    variances = np.maximum(variances[::-1][:used], least)  # [used] falling
     directions = directions[:, ::-1][:, :used]  # [D, used]
     random = np.random.default_rng(SEED)
     for group in np.array_split(np.arange(used), min(GROUPS, used)):
@@ -43,6 +45,15 @@ def balanced(sample: Scores, parts: int, width: int) -> Scores:
     places = _even(np.log(variances / variances[-1]), parts, width // parts)
     rotation[places] = directions.T
     return rotation
+
+
+def _principal(covariance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variances [D], rising, and the directions [D, D]; where they cannot be found any serve as well."""
+    with suppress(np.linalg.LinAlgError):
+        variances, directions = np.linalg.eigh(covariance)
+        if np.isfinite(directions).all():
+            return variances, directions
+    return np.ones(len(covariance)), np.eye(len(covariance))
 
 
 def _even(weights: NDArray[np.float64], parts: int, each: int) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """The rotation before codes: a rotation, fair to every part, and better than a random one and FAISS's own."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,24 @@ def test_a_sample_that_does_not_fill_the_space(rows, count):
     rotation = balanced(rows[:count], 16, 64)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(64), atol=1e-5)
     assert np.isfinite(balanced(np.repeat(rows[:1], 50, 0), 16, 64)).all()
+
+
+@pytest.mark.parametrize("size", [20, 300])
+@pytest.mark.parametrize("dim", [24, 513])
+def test_rows_that_vary_in_no_direction_or_in_all_alike(size, dim):
+    random = np.random.default_rng(0)
+    same = np.repeat(random.standard_normal((1, dim)), size, 0)
+    hot = np.eye(dim)[random.integers(0, dim, size)]
+    for rows in (same / np.linalg.norm(same[0]), hot, np.zeros((size, dim))):
+        rotation = balanced(rows.astype(np.float32), -(-dim // 4), dim + -dim % 4)
+        np.testing.assert_allclose(rotation.T @ rotation, np.eye(dim), atol=1e-5)
+
+
+def test_directions_that_cannot_be_found(rows, monkeypatch):
+    for found in (np.full(64, np.nan), np.full((64, 64), np.nan)), np.linalg.LinAlgError("no convergence"):
+        monkeypatch.setattr(np.linalg, "eigh", Mock(side_effect=[found]))
+        rotation = balanced(rows, 16, 64)
+        np.testing.assert_allclose(rotation.T @ rotation, np.eye(64), atol=1e-5)
 
 
 def test_one_dimension():
