@@ -141,11 +141,15 @@ class Index:
             return None if self._count == len(self.alive) else self.alive
         return allowed & self.alive
 
-    def approximate(self, vectors: Scores, k: int, effort: int) -> Rows:
-        """Find the k nearest with a given effort, 1 to `most_effort`, and never by a scan.  [Q, D] -> [Q, k]"""
+    def approximate(self, vectors: Scores, k: int, effort: int) -> tuple[Rows, Mask]:
+        """Find the k nearest with a given effort, 1 to `most_effort`, and never by a scan.  [Q, D] -> rows [Q, k], [Q]
+
+        Tells also for which queries that is the answer; `search` scans for the others.
+        """
         only = self._only(None)
         ask, first, most = self._asking(k, only, len(self), effort)
-        return deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=most, only=only)[1]
+        found = deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=most, only=only)
+        return found[1], found[2] & (found[1][:, min(k, len(self)) - 1] >= 0)
 
     def sure(self, vectors: Scores, k: int, effort: int, spread: int) -> float:
         """Return the share of queries [Q, D] for which a spread gives candidates enough at once."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewshot.scan import Rows, Scores, as_float32, scan
+from fewshot.scan import Floats, Rows, Scores, as_float32, inner_products, scan
 
 if TYPE_CHECKING:
     from fewshot.index import Index
@@ -22,6 +22,7 @@ EASIER = 4  # so much oftener a new picture's ten nearest are missed than a stor
 STEP, CAREFUL = 0.5, 6  # of the margin of `fewshot.depth`; hardly a row can be missed at the latter
 SPREADS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # the least that lets hardly a query look twice
 AT_ONCE = 0.99
+ALIKE = 1e-6  # of the best score: rounding of equal scores
 
 
 def tuned(index: Index, recall: float) -> Facts:
@@ -65,10 +66,15 @@ def effort_for(efforts: tuple[tuple[int, int], ...], k: int) -> int:
     return int(np.ceil(between * max(k / measured[-1], 1)))
 
 
-def recall_of(found: Rows, truth: Rows) -> Scores:
-    """Share of the true neighbours that were found, for each query.  [Q, k], [Q, k] -> [Q]"""
-    hits = [np.isin(right[right >= 0], got).mean() for got, right in zip(found, truth, strict=True)]
-    return np.array(hits, np.float32)
+def recall_of(queries: Scores, rows: Floats, found: Rows, truth: Rows) -> Scores:
+    """Share of the k found that score as much as the true k nearest, for each query.  [Q, k], [Q, k] -> [Q]
+
+    Of rows that are alike any counts.
+    """
+    exact = inner_products(queries, rows, truth)  # [Q, k]
+    least = exact.min(1) - ALIKE * np.abs(exact).max(1)  # [Q]
+    share: Scores = (inner_products(queries, rows, found) >= least[:, None]).mean(1, dtype=np.float32)
+    return share
 
 
 def _queries(index: Index, live: Rows) -> tuple[Scores, Rows]:
@@ -88,15 +94,18 @@ def _spread(index: Index, queries: Scores, effort: int) -> int:
 def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float) -> tuple[int, float]:
     """Double the effort until both kinds of query reach the recall wanted; return it with the recall of all.
 
-    Where all effort does not suffice, the index's margin is raised.
+    Where all effort does not suffice, the index's margin is raised. Queries that are then scanned for miss nothing, and
+    the recall returned is that of a search.
     """
     effort, k = 1, truth.shape[1]
     while True:
-        found = _without(index.approximate(queries, k + 1, effort), own)[:, :k]
-        each = recall_of(found, truth)  # [q]
-        enough = min(each[own >= 0].mean(), each[own < 0].mean()) >= wanted
+        found, answered = index.approximate(queries, k + 1, effort)
+        each = recall_of(queries, index.rows, _without(found, own)[:, :k], truth)  # [q]
+        searched = np.where(answered, each, 1)
+        reached = searched if effort >= index.most_effort else each
+        enough = min(reached[own >= 0].mean(), reached[own < 0].mean()) >= wanted
         if enough or (effort >= index.most_effort and index.facts.z >= CAREFUL):
-            return effort, float(each.mean())
+            return effort, float(searched.mean())
         if effort < index.most_effort:
             effort = min(2 * effort, index.most_effort)
         else:

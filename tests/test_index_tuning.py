@@ -1,0 +1,50 @@
+"""What is told of an index is what a search reaches, also where rows are alike or few."""
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot.index import Index
+from fewshot.index_plan import Wanted, plan
+
+
+def built(rows, kind="fast", recall=0.99):
+    wanted = Wanted(kind, recall)
+    return Index.build(rows, np.ones(len(rows), bool), plan(wanted, *rows.shape), wanted)
+
+
+def reached(index, queries, k=10):
+    """Share of what is found that scores as much as the k-th best of all products."""
+    exact = queries.astype(np.float64) @ index.rows.T.astype(np.float64)  # [Q, N]
+    least = np.sort(exact, axis=1)[:, -k, None]
+    found = index.search(torch.from_numpy(queries), k)[1]
+    return float((np.take_along_axis(exact, found, 1) >= least - 1e-5 * np.abs(least)).mean())
+
+
+@pytest.mark.parametrize("kind", ["fast", "pq", "sq"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_rows_that_are_alike_do_not_count_as_missed(kind, dtype):
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((60, 24))[random.integers(60, size=3000)].astype(dtype)
+    index = built(rows, kind)
+    assert index.facts.recall >= 0.99
+    assert index.facts.z < 3  # nothing calls for more than was asked for
+    assert reached(index, rows[:100].astype(np.float32)) >= 0.99
+
+
+@pytest.mark.parametrize("count", [20, 25, 40, 60])
+@pytest.mark.parametrize("kind", ["fast", "pq", "sq"])
+def test_few_rows_are_told_as_they_are_searched(kind, count):
+    rows = np.random.default_rng(1).standard_normal((count, 24)).astype(np.float32)
+    index = built(rows, kind)
+    assert index.facts.recall >= 0.99
+    assert reached(index, rows) >= 0.99
+
+
+def test_queries_that_are_scanned_for_miss_nothing():
+    random = np.random.default_rng(2)
+    rows, queries = (random.standard_normal((n, 48)).astype(np.float32) for n in (8000, 200))  # codes hardly tell apart
+    index = built(rows, "pq")
+    assert index.facts.recall >= 0.99
+    assert index.facts.z < 6
+    assert reached(index, queries) >= 0.99
