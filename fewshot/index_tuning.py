@@ -19,7 +19,7 @@ SEED = 0
 MANY = 1000  # the second number of neighbours that an effort is found for, unless there are too few rows
 LEAST_ROWS = 20  # too few to measure anything
 EASIER = 4  # so much oftener a new picture's ten nearest are missed than a stored one's: 0.066 to 0.014 at 1 M rows
-STEP, CAREFUL = 0.5, 6  # of the margin of `fewshot.depth`; hardly a row can be missed at the latter
+STEP, CAREFUL = 1.125, 24  # factor that raises the margin of `fewshot.depth`, and how far; heavy tails take 18
 SPREADS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # the least that lets hardly a query look twice
 AT_ONCE = 0.99
 ALIKE = 1e-6  # of the best score: rounding of equal scores
@@ -109,7 +109,7 @@ def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float)
         if effort < index.most_effort:
             effort = min(2 * effort, index.most_effort)
         else:
-            index.facts = dataclasses.replace(index.facts, z=min(index.facts.z + STEP, CAREFUL))
+            index.facts = dataclasses.replace(index.facts, z=min(index.facts.z * STEP, CAREFUL))
 
 
 def _without(found: Rows, own: Rows) -> Rows:
