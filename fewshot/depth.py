@@ -7,7 +7,8 @@ half of the candidates, a row that was not met, whose a is at most that of the l
     s  <=  a(last) + m + z d    but for a chance that z makes small.
 
 When the k-th best exact score is above that, or a threshold is, the search is over; otherwise it goes four times as
-deep. A query unlike the stored rows, a text or a class's weights, so gets as many candidates as it needs.
+deep. A query unlike the stored rows, a text or a class's weights, so gets more candidates; one in a direction of no
+likeness to any row at all can still end too soon, since its errors are none that z was found with.
 """
 
 from __future__ import annotations
