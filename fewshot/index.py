@@ -18,7 +18,7 @@ from fewshot.gpu_rows import GPU_MOST, GpuRows
 from fewshot.index_file import Facts, chunks_checksum, latest, load, save
 from fewshot.index_plan import Plan, Wanted, plan, want, wanted_of
 from fewshot.index_tuning import MANY, effort_for, tuned
-from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, scan, scan_above
+from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, inner_products, scan, scan_above
 from fewshot.store import Store
 
 FEW = 20  # rows are compared one by one when no more than a 20th of all is allowed
@@ -50,8 +50,8 @@ class Index:
         InvalidOption
             when FAISS cannot train such an index on so few rows.
         """
-        asked, z = dataclasses.astuple(wanted), deep.margin(wanted.recall)
-        facts = Facts(chosen.kind, chosen.factory, asked, len(rows), len(rows), chunks, z)
+        asked = dataclasses.astuple(wanted)
+        facts = Facts(chosen.kind, chosen.factory, asked, len(rows), len(rows), chunks)
         live = np.flatnonzero(alive)
         if not chosen.factory or not len(live):
             return cls(rows, alive, None, facts)
@@ -104,7 +104,7 @@ class Index:
         ask, first, most = self._asking(MANY, only, count)
         if most == 0:
             return scan_above(vectors, self.rows, least, only)
-        found, sure = deep.above(ask, self.rows, vectors, least, z=self.facts.z, depth=first, most=most, only=only)
+        found, sure = deep.above(ask, self.rows, vectors, least, care=self._care, depth=first, most=most, only=only)
         unsure = np.flatnonzero(~sure)
         for i, exact in zip(unsure, scan_above(vectors[unsure], self.rows, least, only), strict=True):
             found[i] = exact
@@ -148,7 +148,7 @@ class Index:
         """
         only = self._only(None)
         ask, first, most = self._asking(k, only, len(self), effort)
-        found = deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=most, only=only)
+        found = deep.nearest(ask, self.rows, vectors, k, care=self._care, depth=first, most=most, only=only)
         return found[1], found[2] & (found[1][:, min(k, len(self)) - 1] >= 0)
 
     def sure(self, vectors: Scores, k: int, effort: int, spread: int) -> float:
@@ -157,8 +157,22 @@ class Index:
         ask, _, _ = self._asking(k, only, len(self), effort)
         first = deep.first_depth(k, spread)
         return float(
-            deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=first, only=only)[2].mean()
+            deep.nearest(ask, self.rows, vectors, k, care=self._care, depth=first, most=first, only=only)[2].mean()
         )
+
+    def noise(self, vectors: Scores) -> float:
+        """Return the deviation of the errors of candidates' approximate scores, for queries [Q, D] of length 1."""
+        vectors = np.ascontiguousarray(vectors)
+        ask, _, most = self._asking(10, self._only(None), len(self), self.most_effort)
+        approximate, ids = ask(vectors, min(most, MANY))
+        error, length = inner_products(vectors, self.rows, ids) - approximate, deep.lengths(vectors)
+        full = (ids[:, -1] >= 0) & (length > 0)
+        return float(np.median(error[full].std(1) / length[full])) if full.any() else 0.0
+
+    @property
+    def _care(self) -> deep.Care:
+        """How sure an answer must be; candidates of a GPU do not come from codes."""
+        return self.facts.care if self._gpu is None else self.facts.care._replace(noise=0.0)
 
     @property
     def most_effort(self) -> int:
@@ -171,7 +185,9 @@ class Index:
             shape = len(vectors), k
             return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64)
         ask, first, most = self._asking(k, only, count)
-        scores, rows, sure = deep.nearest(ask, self.rows, vectors, k, z=self.facts.z, depth=first, most=most, only=only)
+        scores, rows, sure = deep.nearest(
+            ask, self.rows, vectors, k, care=self._care, depth=first, most=most, only=only
+        )
         unsure = np.flatnonzero(~sure | (rows[:, min(k, count) - 1] < 0))
         if len(unsure):
             scores[unsure], rows[unsure] = scan(vectors[unsure], self.rows, k, only)

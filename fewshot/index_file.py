@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot.depth import CAUTION, Care
 from fewshot.scan import Mask
 
 if TYPE_CHECKING:
@@ -38,11 +39,17 @@ class Facts:
     rows: int  # of the store that are in it
     built: int  # rows there were when it was trained
     chunks: int  # checksum of the store's notes on those rows
-    z: float  # see `fewshot.depth`
+    caution: float = CAUTION  # see `fewshot.depth`
+    noise: float = 0.0  # also there
     spread: int = 8  # see `fewshot.depth.first_depth`
     efforts: tuple[tuple[int, int], ...] = ()  # (k, lists or nodes to look into for the k nearest)
     recall: float | None = None  # measured recall@10
     sample: int = 0  # queries it was measured with
+
+    @property
+    def care(self) -> Care:
+        """How sure an answer must be."""
+        return Care(1 - self.wanted[1], self.caution, self.noise)
 
     def __str__(self) -> str:
         """`fast (OPQ128_512,PQ128x4fs), recall@10 0.9997 on 300 queries`"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,47 +14,59 @@ if TYPE_CHECKING:
     from fewshot.index import Index
     from fewshot.index_file import Facts
 
-QUERIES = 200  # stored rows that are looked up
+QUERIES = 300  # stored rows that are looked up
 DIFFERENCES = 100  # of two stored rows, which lie as far off them as the weights of a class do
 SEED = 0
 MANY = 1000  # the second number of neighbours that an effort is found for, unless there are too few rows
+NOISE = 60  # queries whose errors are looked at
 LEAST_ROWS = 20  # too few to measure anything
-EASIER = 4  # so much oftener a new picture's ten nearest are missed than a stored one's: 0.066 to 0.014 at 1 M rows
-STEP, CAREFUL = 1.125, 24  # factor that raises the margin of `fewshot.depth`, and how far; heavy tails take 18
-SPREADS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)  # the least that lets hardly a query look twice
-AT_ONCE = 0.99
+EASIER = {10: 4, MANY: 2}  # so much oftener a new picture's nearest, or a class's, are missed than those that are tried
+STEP, CAREFUL = 1.125, 8  # factor that raises the caution of `fewshot.depth`, and how far; heavy tails take 5
+SPREADS = (
+    4,
+    8,
+    16,
+    24,
+    32,
+    48,
+    64,
+    96,
+    128,
+    192,
+    256,
+    384,
+    512,
+    768,
+    1024,
+)  # the least that lets hardly a query look twice
+AT_ONCE = 0.97
 ALIKE = 1e-6  # of the best score: rounding of equal scores
 
 
 def tuned(index: Index, recall: float) -> Facts:
-    """Return the facts of a new index with the margin, the efforts, the spread, and the recall@10 then measured.
+    """Return the facts of a new index with the caution, the efforts, the spread, and the recall@10 then measured.
 
     Queries are rows of the store itself, which do not count as their own neighbours, and differences of two rows.
-    The recall told is the mean over all of them; both kinds must reach the recall wanted. Sets the index's margin
-    and spread on the way.
+    The recall told is the mean over all of them; both kinds must reach the recall wanted. Changes the index's facts on
+    the way.
     """
     live = np.flatnonzero(index.alive)
-    if len(live) < LEAST_ROWS:
-        return index.facts
-    queries, own = _queries(index, live)
     graded = index.most_effort > 1
+    if len(live) < LEAST_ROWS:
+        return dataclasses.replace(index.facts, efforts=((1, index.most_effort),) if graded else ())
+    queries, own = _queries(index, live)
     counts = [10, MANY] if graded and len(live) >= 20 * MANY else [10]
     truth = _without(scan(queries, index.rows, max(counts) + 1, index.alive)[1], own)  # [q, most]
-    if not graded:
-        index.facts = dataclasses.replace(index.facts, spread=_spread(index, queries, 1))
-    efforts, measured = [], 0.0
+    index.facts = dataclasses.replace(index.facts, noise=index.noise(queries[:: max(len(queries) // NOISE, 1)]))
+    _set_spread(index, queries, 1)
+    efforts = []
     for k in counts:
-        aim = 1 - (1 - recall) / EASIER if k == 10 and graded else recall
-        effort, reached = _least(index, queries, own, truth[:, :k], aim)
-        efforts.append((k, effort))
-        measured = measured or reached
-    spread = _spread(index, queries, efforts[0][1])
+        aim = 1 - (1 - recall) / EASIER[k] if graded else recall
+        efforts.append((k, _least(index, queries, own, truth[:, :k], aim)))
+    _set_spread(index, queries, efforts[0][1])
+    told = _recalls(index, queries, own, truth[:, :10], efforts[0][1])[1].mean()
     return dataclasses.replace(
-        index.facts,
-        spread=spread,
-        efforts=tuple(efforts) if graded else (),
-        recall=round(measured, 5),
-        sample=len(queries),
+        index.facts, efforts=tuple(efforts) if graded else (), recall=round(float(told), 5), sample=len(queries)
     )
 
 
@@ -87,29 +100,38 @@ def _queries(index: Index, live: Rows) -> tuple[Scores, Rows]:
     return np.concatenate([rows, rows[first] - rows[second]]), np.concatenate([own, np.full(len(first), -1)])
 
 
-def _spread(index: Index, queries: Scores, effort: int) -> int:
-    return next((s for s in SPREADS if index.sure(queries, 10, effort, s) >= AT_ONCE), SPREADS[-1])
+def _set_spread(index: Index, queries: Scores, effort: int) -> None:
+    enough = bisect_left(SPREADS[:-1], True, key=lambda spread: index.sure(queries, 10, effort, spread) >= AT_ONCE)
+    index.facts = dataclasses.replace(index.facts, spread=SPREADS[enough])
 
 
-def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float) -> tuple[int, float]:
-    """Double the effort until both kinds of query reach the recall wanted; return it with the recall of all.
+def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float) -> int:
+    """Double the effort until both kinds of query reach the recall wanted, and return it.
 
-    Where all effort does not suffice, the index's margin is raised. Queries that are then scanned for miss nothing, and
-    the recall returned is that of a search.
+    Where all effort does not suffice, the index's caution is raised, unless chance may be the reason: so few queries
+    tell a recall to within a standard error. Queries that are then scanned for miss nothing.
     """
-    effort, k = 1, truth.shape[1]
+    effort = 1
     while True:
-        found, answered = index.approximate(queries, k + 1, effort)
-        each = recall_of(queries, index.rows, _without(found, own)[:, :k], truth)  # [q]
-        searched = np.where(answered, each, 1)
-        reached = searched if effort >= index.most_effort else each
-        enough = min(reached[own >= 0].mean(), reached[own < 0].mean()) >= wanted
-        if enough or (effort >= index.most_effort and index.facts.z >= CAREFUL):
-            return effort, float(searched.mean())
-        if effort < index.most_effort:
+        each, searched = _recalls(index, queries, own, truth, effort)
+        most = effort >= index.most_effort
+        kinds = [(searched if most else each)[which] for which in (own >= 0, own < 0)]
+        if all(kind.mean() + most * kind.std() / len(kind) ** 0.5 >= wanted for kind in kinds):
+            return effort
+        if not most:
             effort = min(2 * effort, index.most_effort)
+        elif index.facts.caution < CAREFUL:
+            index.facts = dataclasses.replace(index.facts, caution=min(index.facts.caution * STEP, CAREFUL))
+            _set_spread(index, queries, effort)
         else:
-            index.facts = dataclasses.replace(index.facts, z=min(index.facts.z * STEP, CAREFUL))
+            return effort
+
+
+def _recalls(index: Index, queries: Scores, own: Rows, truth: Rows, effort: int) -> tuple[Scores, Scores]:
+    """Return each query's recall [q] by candidates alone, and with those scanned for that they do not answer."""
+    found, answered = index.approximate(queries, truth.shape[1] + 1, effort)
+    each = recall_of(queries, index.rows, _without(found, own)[:, : truth.shape[1]], truth)
+    return each, np.where(answered, each, np.float32(1))
 
 
 def _without(found: Rows, own: Rows) -> Rows:
