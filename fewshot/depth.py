@@ -79,7 +79,7 @@ def _reranked(
     count, depth = ids.shape
     scores, found, sure = np.empty((count, k), np.float32), np.empty((count, k), np.int64), np.empty(count, bool)
     exact, allowed = np.empty((count, depth), np.float32), k * max(care.misses, LEAST)
-    noise = care.noise * lengths(queries)
+    noise = care.noise * np.linalg.norm(queries, axis=1)
     every = np.arange(count)
     todo: list[tuple[slice | Rows, int, int]] = [(slice(None), 0, min(begin, depth))]
     while todo:
@@ -128,7 +128,7 @@ def above(
             kept = (exact >= least) if only is None else (exact >= least) & only[ids]
             for i, query in enumerate(part):
                 found[query] = by_score(exact[i, kept[i]], ids[i, kept[i]])
-            noise, n = care.noise * lengths(queries[part]), ids.shape[1]
+            noise, n = care.noise * np.linalg.norm(queries[part], axis=1), ids.shape[1]
             error = errors(approximate, exact, noise, care.caution)
             few = ceiling(approximate, n, error, max(care.misses, LEAST), len(rows)) < least
             sure[part] = few | _all_met(ids, depth)
@@ -140,12 +140,6 @@ def _all_met(ids: Rows, depth: int) -> NDArray[np.bool_]:
     """Tell for which queries there were no further candidates.  [Q, n] -> [Q]"""
     over: NDArray[np.bool_] = (ids[:, -1] < 0) | (ids.shape[1] < depth)
     return over
-
-
-def lengths(vectors: Scores) -> Scores:
-    """Return the lengths of vectors.  [Q, D] -> [Q]"""
-    length: Scores = np.sqrt(np.einsum("qd,qd->q", vectors, vectors))
-    return length
 
 
 def errors(
@@ -177,8 +171,8 @@ def ceiling(
     last = approximate[:, n - 1]
     fall = (approximate[:, max(n // 2, 1) - 1] - last) / deviation
     margin = np.interp(np.log(n / max(n // 2, 1)) / fall, *margins(n, allowed, rows))
-    above: NDArray[np.floating] = last + mean + margin * deviation
-    return above
+    bound: NDArray[np.floating] = last + mean + margin * deviation
+    return bound
 
 
 @lru_cache(256)

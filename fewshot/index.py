@@ -165,7 +165,7 @@ class Index:
         vectors = np.ascontiguousarray(vectors)
         ask, _, most = self._asking(10, self._only(None), len(self), self.most_effort)
         approximate, ids = ask(vectors, min(most, MANY))
-        error, length = inner_products(vectors, self.rows, ids) - approximate, deep.lengths(vectors)
+        error, length = inner_products(vectors, self.rows, ids) - approximate, np.linalg.norm(vectors, axis=1)
         full = (ids[:, -1] >= 0) & (length > 0)
         return float(np.median(error[full].std(1) / length[full])) if full.any() else 0.0
 
