@@ -31,6 +31,7 @@ from torch.nn.functional import normalize
 
 from fewshot.codes import Codes
 from fewshot.depth import first_depth
+from fewshot.effort import looks
 from fewshot.embed_items import embed_items
 from fewshot.encoders import load_encoder
 from fewshot.find import nearest_rows
@@ -226,11 +227,12 @@ def profile_one(given: argparse.Namespace, data: str) -> dict[str, object]:
     wanted = Wanted("fast", given.recall)
     few = Index.build(few_rows, np.ones(FEW, bool), plan(wanted, FEW, DIM), wanted)
     codes, depth = index._codes, first_depth(10, index.facts.spread)
-    near = codes.candidates(queries, depth)[1]
+    lists = looks(index.facts.tiers, 10, index.most_effort)
+    near = codes.candidates(queries, depth, lists)[1]
     memory = np.ones(int(codes.bytes_per_row() * len(rows)) // 8, np.int64)
     parts: dict[str, Callable[[int], object]] = {
         "query": lambda i: index.search(asked[i : i + 1], 10),
-        f"{depth} candidates": lambda i: codes.candidates(queries[i : i + 1], depth),
+        f"{depth} candidates": lambda i: codes.candidates(queries[i : i + 1], depth, lists),
         "their exact scores": lambda i: inner_products(queries[i : i + 1], rows, near[i : i + 1]),
         "adding up as many bytes as the codes have": lambda _: memory.sum(),
         f"query among {FEW:,} rows": lambda i: few.search(asked[i : i + 1], 10),

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot.effort import ANY, Look
 from fewshot.errors import InvalidOption
 from fewshot.rotation import balanced
 from fewshot.scan import BLOCK, Floats, Mask, Rows, Scores, as_float32, few_threads, load_faiss, selector
+
+MANY = 8  # an eighth of the lists are so many that they are put in order only for the queries that need them
 
 
 class Codes:
@@ -17,8 +20,8 @@ class Codes:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        leaf = _leaf(inner)
-        faiss = load_faiss()
+        self._turns, self._leaf = _parts(inner)
+        leaf, faiss = self._leaf, load_faiss()
         self.probes = isinstance(leaf, faiss.IndexIVF)  # looks into some of many lists
         self.walks = isinstance(leaf, faiss.IndexHNSW)  # follows a graph
         plain = isinstance(leaf, faiss.IndexFlat | faiss.IndexScalarQuantizer)
@@ -40,7 +43,7 @@ class Codes:
             codes = cls(_bare(faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)))
             if not (codes.most_effort and codes.bytes_per_row()):
                 raise RuntimeError("without lists or links")
-            if isinstance(_leaf(codes._inner), faiss.IndexIDMap | faiss.IndexRefine):
+            if isinstance(codes._leaf, faiss.IndexIDMap | faiss.IndexRefine):
                 raise RuntimeError("IDMap and Refine must be outermost")
             return codes
         except RuntimeError as error:
@@ -56,7 +59,7 @@ class Codes:
 
     def bytes_per_row(self) -> float:
         """Memory that each row takes."""
-        leaf, faiss = _leaf(self._inner), load_faiss()
+        leaf, faiss = self._leaf, load_faiss()
         if not self.walks:
             return float(self._inner.sa_code_size()) + 8 * self.probes  # an IVF list holds the numbers of its rows
         links = leaf.hnsw.nb_neighbors(0) + 2  # on the ground floor, and those of the few floors above
@@ -73,11 +76,14 @@ class Codes:
         InvalidOption
             when FAISS needs a larger sample.
         """
-        leaf = _leaf(self._inner)
+        leaf = self._leaf
         for clustering in (getattr(leaf, "cp", None), getattr(getattr(leaf, "pq", None), "cp", None)):
             if clustering is not None:
                 clustering.min_points_per_centroid = 1  # else FAISS warns of small collections on stdout
-        _rotate(self._inner, sample)
+        faiss, first = load_faiss(), self._turns[0] if self._turns else None
+        if isinstance(first, faiss.OPQMatrix):
+            faiss.copy_array_to_vector(balanced(sample, first.M, first.d_out).ravel(), first.A)
+            first.is_trained = True
         try:
             self._inner.train(sample)
         except RuntimeError as error:
@@ -91,18 +97,77 @@ class Codes:
         for start in range(0, len(rows), BLOCK):
             self._inner.add(as_float32(rows[start : start + BLOCK]))
 
-    def candidates(self, queries: Scores, depth: int, effort: int = 1, only: Mask | None = None) -> tuple[Scores, Rows]:
+    def candidates(
+        self, queries: Scores, depth: int, looks: tuple[Look, ...] = (), only: Mask | None = None
+    ) -> tuple[Scores, Rows]:
         """Find rows that seem nearest, best first; -1 where no more were met.  [Q, D] -> [Q, depth] each
 
-        `effort` is the number of IVF lists or HNSW nodes to look into, up to `most_effort`. Rows outside `only` [N]
-        are left out if the kind `selects`, and may be among the candidates if not.
+        `looks` tells how many IVF lists or HNSW nodes to look into, up to `most_effort`; all of them if it is empty.
+        Rows outside `only` [N] are left out if the kind `selects`, and may be among the candidates if not.
         """
-        sel = selector(only) if only is not None and self.selects else None
-        asks = sel is not None or self.probes or self.walks
-        parameters = _parameters(self._inner, max(effort, depth) if self.walks else effort, sel) if asks else None
+        sel, depth = selector(only) if only is not None and self.selects else None, min(depth, len(self))
+        looks = looks or (Look(ANY, self.most_effort),)
         with few_threads(len(queries)):
-            scores, rows = self._inner.search(queries, min(depth, len(self)), params=parameters)
+            if self.probes:
+                return self._in_lists(self._turned(queries), depth, looks, sel)
+            effort = max(looks[0].effort, depth) if self.walks else 0
+            parameters = _parameters(self._inner, effort, sel) if effort or sel is not None else None
+            scores, rows = self._inner.search(queries, depth, params=parameters)
         return scores, rows
+
+    def nearness(self, queries: Scores) -> Scores:
+        """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
+        turned = self._turned(queries)
+        return _nearness(turned, self._leaf.quantizer.search(turned, 1)[0])
+
+    def reach(self, queries: Scores, rows: Rows) -> Rows:
+        """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
+        leaf, faiss = self._leaf, load_faiss()
+        list_of = np.empty(len(self), np.int64)
+        for i in range(leaf.nlist):
+            count = leaf.invlists.list_size(i)
+            if count:
+                ids = leaf.invlists.get_ids(i)
+                list_of[faiss.rev_swig_ptr(ids, count)] = i
+                leaf.invlists.release_ids(i, ids)
+        met = np.empty(rows.shape, np.int64)
+        for i, query in enumerate(self._turned(queries)):
+            order = leaf.quantizer.search(query[None], leaf.nlist)[1][0]
+            place = np.full(leaf.nlist, leaf.nlist)  # also of lists that a graph of centres does not lead to
+            place[order[order >= 0]] = 1 + np.flatnonzero(order >= 0)
+            met[i] = place[list_of[rows[i]]]
+        return met
+
+    def _in_lists(self, queries: Scores, depth: int, looks: tuple[Look, ...], sel: Any) -> tuple[Scores, Rows]:
+        """Look into the lists whose centres are nearest, into as many as each query's nearness asks for."""
+        wide = max(looks[0].effort, *(look.effort for look in looks if look.effort * MANY <= looks[-1].effort), 1)
+        reached, lists = self._leaf.quantizer.search(queries, wide)  # [Q, wide]
+        kind = np.searchsorted([-look.least for look in looks], -_nearness(queries, reached)).tolist()  # [Q]
+        scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
+        for i in set(kind):
+            here = slice(None) if kind.count(i) == len(kind) else [q for q, its in enumerate(kind) if its == i]
+            effort = looks[i].effort
+            some, near = queries[here], (reached[here, :effort], lists[here, :effort])
+            if effort > wide:
+                near = self._leaf.quantizer.search(some, effort)
+            scores[here], rows[here] = self._listed(some, depth, *near, sel)
+        return scores, rows
+
+    def _listed(self, queries: Scores, depth: int, reached: Scores, lists: Rows, sel: Any) -> tuple[Scores, Rows]:
+        """Look into given lists, whose centres have given inner products.  [Q, d], [Q, n] -> [Q, depth] each"""
+        faiss = load_faiss()
+        scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
+        given = [np.ascontiguousarray(a) for a in (queries, lists, reached)]  # alive until the search is over
+        x, *others = (faiss.swig_ptr(a) for a in (*given, scores, rows))
+        parameters = faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=sel)
+        self._leaf.search_preassigned_c(len(queries), x, depth, *others, False, parameters)
+        return scores, rows
+
+    def _turned(self, queries: Scores) -> Scores:
+        """Apply the rotations that come before the lists.  [Q, D] -> [Q, d]"""
+        for turn in self._turns:
+            queries = turn.apply(queries)
+        return queries
 
     def serialize(self) -> NDArray[np.uint8]:
         """Return the bytes that `load` reads."""
@@ -124,32 +189,30 @@ def _bare(index: Any) -> Any:
     return index
 
 
-def _leaf(index: Any) -> Any:
-    """Return the index beneath rotations and maps of numbers, which decides what can be asked for."""
-    faiss = load_faiss()
+def _parts(index: Any) -> tuple[list[Any], Any]:
+    """Return the rotations that come first, and the index beneath them, which decides what can be asked for."""
+    faiss, turns = load_faiss(), []
     index = faiss.downcast_index(index)
     while isinstance(index, faiss.IndexPreTransform):
+        turns += [faiss.downcast_VectorTransform(index.chain.at(i)) for i in range(index.chain.size())]
         index = faiss.downcast_index(index.index)
-    return index
+    return turns, index
 
 
-def _rotate(index: Any, sample: Scores) -> None:
-    """Set the rotation of an index that begins with OPQ for rows like those of a sample [n, D]."""
-    faiss = load_faiss()
-    first = faiss.downcast_VectorTransform(index.chain.at(0)) if isinstance(index, faiss.IndexPreTransform) else None
-    if isinstance(first, faiss.OPQMatrix):
-        faiss.copy_array_to_vector(balanced(sample, first.M, first.d_out).ravel(), first.A)
-        first.is_trained = True
+def _nearness(queries: Scores, reached: Scores) -> Scores:
+    """Return the inner product with the nearest centre over a query's length.  [Q, d], [Q, lists] -> [Q]"""
+    length = np.linalg.norm(queries, axis=1)
+    near: Scores = np.divide(reached[:, 0], length, out=np.zeros_like(length), where=length > 0)
+    return near
 
 
 def _parameters(index: Any, effort: int, sel: Any) -> Any:
+    """Return what tells a kind without lists how many nodes to look into, and which rows to leave out."""
     faiss = load_faiss()
     index = faiss.downcast_index(index)
     if isinstance(index, faiss.IndexPreTransform):
         inner = _parameters(index.index, effort, sel)
         return inner and faiss.SearchParametersPreTransform(index_params=inner)
-    if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(nprobe=effort, sel=sel)
     if isinstance(index, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(efSearch=effort, sel=sel)
     return faiss.SearchParameters(sel=sel) if sel is not None else None

@@ -13,11 +13,12 @@ from torch import Tensor
 from fewshot import depth as deep
 from fewshot.arrays import to_numpy
 from fewshot.codes import Codes
+from fewshot.effort import looks
 from fewshot.errors import InvalidOption
 from fewshot.gpu_rows import GPU_MOST, GpuRows
 from fewshot.index_file import Facts, chunks_checksum, latest, load, save
 from fewshot.index_plan import Plan, Wanted, plan, want, wanted_of
-from fewshot.index_tuning import MANY, effort_for, tuned
+from fewshot.index_tuning import MANY, tuned
 from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, inner_products, scan, scan_above
 from fewshot.store import Store
 
@@ -141,20 +142,20 @@ class Index:
             return None if self._count == len(self.alive) else self.alive
         return allowed & self.alive
 
-    def approximate(self, vectors: Scores, k: int, effort: int) -> tuple[Rows, Mask]:
-        """Find the k nearest with a given effort, 1 to `most_effort`, and never by a scan.  [Q, D] -> rows [Q, k], [Q]
+    def approximate(self, vectors: Scores, k: int) -> tuple[Rows, Mask]:
+        """Find the k nearest, and never by a scan.  [Q, D] -> rows [Q, k], [Q]
 
         Tells also for which queries that is the answer; `search` scans for the others.
         """
         only = self._only(None)
-        ask, first, most = self._asking(k, only, len(self), effort)
+        ask, first, most = self._asking(k, only, len(self))
         found = deep.nearest(ask, self.rows, vectors, k, care=self._care, depth=first, most=most, only=only)
         return found[1], found[2] & (found[1][:, min(k, len(self)) - 1] >= 0)
 
-    def sure(self, vectors: Scores, k: int, effort: int, spread: int) -> float:
+    def sure(self, vectors: Scores, k: int, spread: int) -> float:
         """Return the share of queries [Q, D] for which a spread gives candidates enough at once."""
         only = self._only(None)
-        ask, _, _ = self._asking(k, only, len(self), effort)
+        ask, _, _ = self._asking(k, only, len(self))
         first = deep.first_depth(k, spread)
         return float(
             deep.nearest(ask, self.rows, vectors, k, care=self._care, depth=first, most=first, only=only)[2].mean()
@@ -163,11 +164,26 @@ class Index:
     def noise(self, vectors: Scores) -> float:
         """Return the deviation of the errors of candidates' approximate scores, for queries [Q, D] of length 1."""
         vectors = np.ascontiguousarray(vectors)
-        ask, _, most = self._asking(10, self._only(None), len(self), self.most_effort)
+        ask, _, most = self._asking(10, self._only(None), len(self))
         approximate, ids = ask(vectors, min(most, MANY))
         error, length = inner_products(vectors, self.rows, ids) - approximate, np.linalg.norm(vectors, axis=1)
         full = (ids[:, -1] >= 0) & (length > 0)
         return float(np.median(error[full].std(1) / length[full])) if full.any() else 0.0
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether candidates are in lists, some of which are looked into; then `nearness` and `reach` can be told."""
+        return self._codes is not None and self._codes.probes
+
+    def nearness(self, vectors: Scores) -> Scores:
+        """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
+        assert self._codes is not None
+        return self._codes.nearness(vectors)
+
+    def reach(self, vectors: Scores, rows: Rows) -> Rows:
+        """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
+        assert self._codes is not None
+        return self._codes.reach(vectors, rows)
 
     @property
     def _care(self) -> deep.Care:
@@ -193,7 +209,7 @@ class Index:
             scores[unsure], rows[unsure] = scan(vectors[unsure], self.rows, k, only)
         return scores, rows
 
-    def _asking(self, k: int, only: Mask | None, count: int, effort: int = 0) -> tuple[deep.Ask, int, int]:
+    def _asking(self, k: int, only: Mask | None, count: int) -> tuple[deep.Ask, int, int]:
         """Return how to ask for candidates, how many at first, and how many at most; 0 when a scan costs less."""
         total, codes, most = len(self.rows), self._codes, max(len(self.rows) // DEEPEST, min(len(self.rows), SMALL))
         if count <= total // FEW:
@@ -204,8 +220,8 @@ class Index:
             return _nothing, k, 0
         first = min(deep.first_depth(k, self.facts.spread), max(most, 2 * k))
         if codes.selects:
-            effort = min(int((effort or effort_for(self.facts.efforts, k)) * total / count), codes.most_effort)
-            return partial(codes.candidates, effort=effort, only=only), first, most
+            effort = looks(self.facts.tiers, k, codes.most_effort, count / total)
+            return partial(codes.candidates, looks=effort, only=only), first, most
         return codes.candidates, int(first * total / count), most
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.depth import CAUTION, Care
+from fewshot.effort import UNSEEN, Tier
 from fewshot.scan import Mask
 
 if TYPE_CHECKING:
@@ -42,14 +43,15 @@ class Facts:
     caution: float = CAUTION  # see `fewshot.depth`
     noise: float = 0.0  # also there
     spread: int = 8  # see `fewshot.depth.first_depth`
-    efforts: tuple[tuple[int, int], ...] = ()  # (k, lists or nodes to look into for the k nearest)
+    tiers: tuple[Tier, ...] = ()  # how many lists or nodes to look into
     recall: float | None = None  # measured recall@10
     sample: int = 0  # queries it was measured with
 
     @property
     def care(self) -> Care:
         """How sure an answer must be."""
-        return Care(1 - self.wanted[1], self.caution, self.noise)
+        missed = 1 - self.wanted[1]
+        return Care(missed * (1 - UNSEEN) if self.tiers else missed, self.caution, self.noise)
 
     def __str__(self) -> str:
         """`fast (OPQ128_512,PQ128x4fs), recall@10 0.9997 on 300 queries`"""
@@ -95,7 +97,8 @@ def load(file: Path) -> tuple[Bytes, Mask, Facts] | None:
         lengths = content[-24:].view("<u8").astype(np.int64).tolist()
         codes, alive, told, _ = np.split(content, np.cumsum(lengths))
         given = json.loads(told.tobytes())
-        given["wanted"], given["efforts"] = tuple(given["wanted"]), tuple(map(tuple, given["efforts"]))
+        given["wanted"] = tuple(given["wanted"])
+        given["tiers"] = tuple(Tier(least, tuple(map(tuple, efforts))) for least, efforts in given["tiers"])
         facts = Facts(**given)
         return codes, np.unpackbits(alive, count=facts.rows).astype(bool), facts
     except (OSError, ValueError, TypeError, KeyError, IndexError):

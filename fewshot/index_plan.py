@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from fewshot.store import Store
 
 KINDS = {
-    "auto": "exact up to 5,000 rows, then fast, or ivf for many rows and a recall of 0.99 or less",
+    "auto": "exact up to 5,000 rows, then fast, from 50,000 rows on ivf",
     "exact": "every query is compared with every row",
     "fast": "4-bit codes of rotated rows, all scanned",
-    "ivf": "larger such codes in lists, a few of which are scanned",
+    "ivf": "such codes in lists, a few of which are scanned",
     "hnsw": "a graph over 8-bit codes",
     "pq": "the smallest codes, all scanned",
     "sq": "8-bit codes, all scanned",
 }
 EXACT_MOST = 5_000  # rows that are scanned as quickly as codes of them
-IVF_LEAST, IVF_RECALL = 200_000, 0.99
+IVF_LEAST = 50_000  # rows that are scanned more quickly in part
 SAMPLE, A_LIST = 16_384, 32  # rows to learn codes from, and rows for each list's centre, at most
-LISTS_MOST = 4096
+ROWS_A_LIST = 100  # unless that makes more than so many lists, and more than twice the root of the rows:
+LISTS, LISTS_MOST = 1024, 4096
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -74,7 +75,7 @@ def plan(wanted: Wanted, rows: int, dim: int, free: int | None = None) -> Plan:
     NotEnoughMemory
         when the index, or its making, does not fit.
     """
-    names = [wanted.kind] if wanted.kind != "auto" else _auto(wanted, rows)
+    names = [wanted.kind] if wanted.kind != "auto" else _auto(rows)
     plans = [_planned(name, rows, dim) for name in names]
     budget = wanted.memory
     fitting = [p for p in plans if budget is None or p.resident <= budget]
@@ -93,11 +94,11 @@ def plan(wanted: Wanted, rows: int, dim: int, free: int | None = None) -> Plan:
     return chosen
 
 
-def _auto(wanted: Wanted, rows: int) -> list[str]:
+def _auto(rows: int) -> list[str]:
     """Name the kinds in the order in which they are to be tried."""
     if rows <= EXACT_MOST:
         return ["exact"]
-    return ["ivf", "fast", "pq"] if rows >= IVF_LEAST and wanted.recall <= IVF_RECALL else ["fast", "pq"]
+    return ["ivf", "fast", "pq"] if rows >= IVF_LEAST else ["fast", "pq"]
 
 
 def _planned(kind: str, rows: int, dim: int) -> Plan:
@@ -114,14 +115,14 @@ def _planned(kind: str, rows: int, dim: int) -> Plan:
 def factory_of(kind: str, rows: int, dim: int) -> str:
     """Return the FAISS factory string of a kind; a name that is no kind is one already.
 
-    `fast` has codes of 4 dimensions by 4 bits, after a rotation learnt from the rows. In the lists of `ivf`, where rows
-    are coded relative to a list's centre, a random rotation and 2 dimensions by 4 bits serve better.
+    `fast` has codes of 4 dimensions by 4 bits, after a rotation learnt from the rows. In the lists of `ivf` the same
+    codes tell rows from their list's centre.
     """
-    even = dim + dim % 2
-    lists = 2 ** round(math.log2(4 * max(rows, 1)) / 2)  # about 2 sqrt(rows)
+    codes, many = _rotated(dim, 4), max(rows, 1)
+    lists = 2 ** round(math.log2(max(min(many / ROWS_A_LIST, max(2 * many**0.5, LISTS), LISTS_MOST), 1)))
     known = {
-        "fast": _rotated(dim, 4),
-        "ivf": f"RR{even},IVF{min(lists, LISTS_MOST)},PQ{even // 2}x4fsr",
+        "fast": codes,
+        "ivf": codes.replace(",", f",IVF{lists},") + "r",
         "hnsw": "HNSW32,SQ8",
         "pq": _rotated(dim, 8),
         "sq": "SQ8",

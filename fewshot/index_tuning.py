@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fewshot.scan import Floats, Rows, Scores, as_float32, inner_products, scan
+from fewshot.effort import ANY, UNSEEN, Tier
+from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, inner_products, scan
 
 if TYPE_CHECKING:
     from fewshot.index import Index
@@ -16,10 +17,15 @@ if TYPE_CHECKING:
 
 QUERIES = 300  # stored rows that are looked up
 DIFFERENCES = 100  # of two stored rows, which lie as far off them as the weights of a class do
+LISTED = 500  # stored rows whose neighbours' lists are looked up; twice as many mixtures, half as many of the others
+MIXED = (0.3, 0.5)  # share of the second row in a mixture
+LESS_NEAR = (0.5, 0.25, 0.1, 0.02)
+TAIL = 0.02  # share of the nearest rows, in the farthest lists, that tell how far others are
 SEED = 0
 MANY = 1000  # the second number of neighbours that an effort is found for, unless there are too few rows
 NOISE = 60  # queries whose errors are looked at
 LEAST_ROWS = 20  # too few to measure anything
+FARTHER = {10: 1, MANY: 4}  # so much oftener a class's pictures are missed than a picture's neighbours
 EASIER = {10: 4, MANY: 2}  # so much oftener a new picture's nearest, or a class's, are missed than those that are tried
 STEP, CAREFUL = 1.125, 8  # factor that raises the caution of `fewshot.depth`, and how far; heavy tails take 5
 SPREADS = (
@@ -39,44 +45,119 @@ SPREADS = (
     768,
     1024,
 )  # the least that lets hardly a query look twice
-AT_ONCE = 0.97
+AT_ONCE = 0.99
 ALIKE = 1e-6  # of the best score: rounding of equal scores
 
 
 def tuned(index: Index, recall: float) -> Facts:
-    """Return the facts of a new index with the caution, the efforts, the spread, and the recall@10 then measured.
+    """Return the facts of a new index with the efforts, the caution, the spread, and the recall@10 then measured.
 
-    Queries are rows of the store itself, which do not count as their own neighbours, and differences of two rows.
-    The recall told is the mean over all of them; both kinds must reach the recall wanted. Changes the index's facts on
-    the way.
+    Queries are rows of the store itself, which do not count as their own neighbours, and differences of two rows. The
+    recall told is the mean over all of them; both kinds must reach the recall wanted. Changes the index's facts on the
+    way.
     """
     live = np.flatnonzero(index.alive)
-    graded = index.most_effort > 1
     if len(live) < LEAST_ROWS:
-        return dataclasses.replace(index.facts, efforts=((1, index.most_effort),) if graded else ())
+        return index.facts
     queries, own = _queries(index, live)
-    counts = [10, MANY] if graded and len(live) >= 20 * MANY else [10]
-    truth = _without(scan(queries, index.rows, max(counts) + 1, index.alive)[1], own)  # [q, most]
+    truth = _nearest(index, queries, own, 10)
     index.facts = dataclasses.replace(index.facts, noise=index.noise(queries[:: max(len(queries) // NOISE, 1)]))
-    _set_spread(index, queries, 1)
-    efforts = []
-    for k in counts:
-        aim = 1 - (1 - recall) / EASIER[k] if graded else recall
-        efforts.append((k, _least(index, queries, own, truth[:, :k], aim)))
-    _set_spread(index, queries, efforts[0][1])
-    told = _recalls(index, queries, own, truth[:, :10], efforts[0][1])[1].mean()
-    return dataclasses.replace(
-        index.facts, efforts=tuple(efforts) if graded else (), recall=round(float(told), 5), sample=len(queries)
-    )
+    _set_spread(index, queries)
+    while not _reached(_recalls(index, queries, own, truth)[1], own, recall) and index.facts.caution < CAREFUL:
+        index.facts = dataclasses.replace(index.facts, caution=min(index.facts.caution * STEP, CAREFUL))
+        _set_spread(index, queries)
+    if index.most_effort > 1:  # until now everything was looked into
+        tiers = _lists(index, live, recall) if index.has_lists else _nodes(index, queries, own, recall)
+        index.facts = dataclasses.replace(index.facts, tiers=tiers)
+        _set_spread(index, queries)
+    told = _recalls(index, queries, own, truth)[1].mean()
+    return dataclasses.replace(index.facts, recall=round(float(told), 5), sample=len(queries))
 
 
-def effort_for(efforts: tuple[tuple[int, int], ...], k: int) -> int:
-    """Return the effort for the k nearest, between and beyond those that were measured."""
-    if not efforts:
-        return 1
-    measured, effort = zip(*efforts, strict=True)
-    between = np.exp2(np.interp(np.log2(k), np.log2(measured), np.log2(effort)))
-    return int(np.ceil(between * max(k / measured[-1], 1)))
+def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
+    """Find how many lists to look into: as many as hold all but a few of the nearest rows.
+
+    Queries are rows, mixtures of two rows, whose neighbours lie as far off as those of new pictures, differences, and
+    any directions. They are parted where so many of the rows are less near, and where half of the others are.
+    """
+    queries, own = _varied(index, live)
+    nearness = index.nearness(queries)
+    rows, left = np.sort(nearness[: min(LISTED, len(live))]), np.ones(len(queries), bool)
+    tiers: list[tuple[float, list[tuple[int, int]], Mask]] = []
+    edges = [rows[int(share * len(rows))] for share in LESS_NEAR]
+    far = np.sort(nearness[nearness < edges[-1]])
+    for least in [*edges, *far[[len(far) // 2, 0]]] if len(far) else edges:
+        part = left & (nearness >= least)
+        if part.sum() >= LEAST_ROWS:
+            tiers.append((float(least), [], part))
+            left &= ~part
+    for k in _counts(live):
+        some = slice(None, None, max(k // 250, 1))
+        asked, effort = np.ascontiguousarray(queries[some]), 1
+        reach = index.reach(asked, _nearest(index, asked, own[some], k))  # [q, k]
+        for _, efforts, part in tiers:
+            here = reach[part[some]]
+            effort = max(effort, _enough(here, UNSEEN * (1 - recall) / FARTHER[k]) if len(here) else index.most_effort)
+            efforts.append((k, effort))
+    return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers)
+
+
+def _varied(index: Index, live: Rows) -> tuple[Scores, Rows]:
+    """Draw rows, mixtures, differences and directions [q, D]; tell which row each is, or is most of [q], or -1."""
+    random = np.random.default_rng(SEED)
+    own = random.choice(live, min(LISTED, len(live)), replace=False)
+    rows = as_float32(index.rows[own])
+    one = random.integers(len(own), size=2 * len(own))
+    other = (one + random.integers(1, len(own), size=len(one))) % len(own)  # another one
+    part = random.uniform(*MIXED, (len(one), 1)).astype(np.float32)
+    mixtures, differences = rows[one] * (1 - part) + rows[other] * part, (rows[one] - rows[other])[::4]
+    directions = random.standard_normal(differences.shape).astype(np.float32)
+    queries = np.concatenate([rows, mixtures, differences, directions])
+    return queries, np.concatenate([own, own[one], np.full(2 * len(differences), -1)])
+
+
+def _enough(reach: Rows, missed: float) -> int:
+    """Return how many lists hold all but a share of the nearest rows, if each is in one of so many lists [q, k].
+
+    The last few lists hold rows of a query or two, which chance drew. Numbers of lists are therefore taken to have the
+    tail of a power law, whose exponent the rest tell (Hill, "A simple general approach to inference about the tail of
+    a distribution", 1975).
+    """
+    lists = np.sort(reach, axis=None)
+    last = lists[-1 - int(max(missed, TAIL) * len(lists)) :]
+    slope = np.log(last / last[0]).mean()
+    return int(np.ceil(last[0] * max(TAIL / missed, 1) ** slope))
+
+
+def _nodes(index: Index, queries: Scores, own: Rows, recall: float) -> tuple[Tier, ...]:
+    """Double the effort of a graph until the recall wanted is reached, or all there is."""
+    efforts: tuple[tuple[int, int], ...] = ()
+    for k in _counts(np.flatnonzero(index.alive)):
+        aim, truth, effort = 1 - (1 - recall) / EASIER[k], _nearest(index, queries, own, k), 1
+        while True:
+            tiers = (Tier(ANY, (*efforts, (k, effort))),)
+            index.facts = dataclasses.replace(index.facts, tiers=tiers)
+            if effort >= index.most_effort or _reached(_recalls(index, queries, own, truth)[0], own, aim):
+                break
+            effort = min(2 * effort, index.most_effort)
+        efforts = tiers[0].efforts
+    return tiers
+
+
+def _reached(recalls: Scores, own: Rows, wanted: float) -> bool:
+    """Tell whether queries of both kinds reach a recall, to within a standard error: so few tell it no better.  [q]"""
+    kinds = [recalls[own >= 0], recalls[own < 0]]
+    return all(kind.mean() + kind.std() / len(kind) ** 0.5 >= wanted for kind in kinds)
+
+
+def _counts(live: Rows) -> list[int]:
+    """Return the numbers of neighbours that efforts are found for."""
+    return [10, MANY] if len(live) >= 20 * MANY else [10]
+
+
+def _nearest(index: Index, queries: Scores, own: Rows, k: int) -> Rows:
+    """Find the true nearest rows of each query, without its own.  [q, D], [q] -> [q, k]"""
+    return _without(scan(queries, index.rows, k + 1, None if index.alive.all() else index.alive)[1], own)
 
 
 def recall_of(queries: Scores, rows: Floats, found: Rows, truth: Rows) -> Scores:
@@ -100,36 +181,14 @@ def _queries(index: Index, live: Rows) -> tuple[Scores, Rows]:
     return np.concatenate([rows, rows[first] - rows[second]]), np.concatenate([own, np.full(len(first), -1)])
 
 
-def _set_spread(index: Index, queries: Scores, effort: int) -> None:
-    enough = bisect_left(SPREADS[:-1], True, key=lambda spread: index.sure(queries, 10, effort, spread) >= AT_ONCE)
+def _set_spread(index: Index, queries: Scores) -> None:
+    enough = bisect_left(SPREADS[:-1], True, key=lambda spread: index.sure(queries, 10, spread) >= AT_ONCE)
     index.facts = dataclasses.replace(index.facts, spread=SPREADS[enough])
 
 
-def _least(index: Index, queries: Scores, own: Rows, truth: Rows, wanted: float) -> int:
-    """Double the effort until both kinds of query reach the recall wanted, and return it.
-
-    Where all effort does not suffice, the index's caution is raised, unless chance may be the reason: so few queries
-    tell a recall to within a standard error. Queries that are then scanned for miss nothing.
-    """
-    effort = 1
-    while True:
-        each, searched = _recalls(index, queries, own, truth, effort)
-        most = effort >= index.most_effort
-        kinds = [(searched if most else each)[which] for which in (own >= 0, own < 0)]
-        if all(kind.mean() + most * kind.std() / len(kind) ** 0.5 >= wanted for kind in kinds):
-            return effort
-        if not most:
-            effort = min(2 * effort, index.most_effort)
-        elif index.facts.caution < CAREFUL:
-            index.facts = dataclasses.replace(index.facts, caution=min(index.facts.caution * STEP, CAREFUL))
-            _set_spread(index, queries, effort)
-        else:
-            return effort
-
-
-def _recalls(index: Index, queries: Scores, own: Rows, truth: Rows, effort: int) -> tuple[Scores, Scores]:
+def _recalls(index: Index, queries: Scores, own: Rows, truth: Rows) -> tuple[Scores, Scores]:
     """Return each query's recall [q] by candidates alone, and with those scanned for that they do not answer."""
-    found, answered = index.approximate(queries, truth.shape[1] + 1, effort)
+    found, answered = index.approximate(queries, truth.shape[1] + 1)
     each = recall_of(queries, index.rows, _without(found, own)[:, : truth.shape[1]], truth)
     return each, np.where(answered, each, np.float32(1))
 

@@ -17,7 +17,7 @@ Mask = NDArray[np.bool_]
 
 BLOCK = 65536  # rows handled at a time, so that a memory-mapped array is never copied whole
 FEW_QUERIES = 8
-DENSE = 0.5  # share of rows from which passing over the others is cheaper than copying the wanted ones together
+DENSE, PASSED_OVER = 0.5, 16  # a larger share of rows, and no more queries: passing over rows is cheaper than copying
 
 
 def scan(queries: Scores, rows: Floats, k: int, only: Mask | None = None) -> tuple[Scores, Rows]:
@@ -26,7 +26,7 @@ def scan(queries: Scores, rows: Floats, k: int, only: Mask | None = None) -> tup
     Where there are fewer than k, scores are -inf and rows -1.
     """
     best = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    if only is not None and only.mean() < DENSE:
+    if only is not None and (len(queries) > PASSED_OVER or only.mean() < DENSE):
         wanted = np.flatnonzero(only)
         for start in range(0, len(wanted), BLOCK):
             part = wanted[start : start + BLOCK]

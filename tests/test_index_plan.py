@@ -15,11 +15,11 @@ PLENTY = 10**15
     ("rows", "recall", "memory", "kind"),
     [
         (4000, 0.999, None, "exact"),
-        (100_000, 0.999, None, "fast"),
-        (100_000, 0.95, None, "fast"),
-        (1_000_000, 0.999, None, "fast"),
+        (40_000, 0.95, None, "fast"),
+        (100_000, 0.999, None, "ivf"),
+        (1_000_000, 0.999, None, "ivf"),
         (1_000_000, 0.95, None, "ivf"),
-        (1_000_000, 0.95, 140 * 10**6, "fast"),  # lists hold the numbers of their rows besides
+        (1_000_000, 0.95, 70 * 10**6, "fast"),  # lists hold the numbers of their rows besides
         (1_000_000, 0.999, 50 * 10**6, "pq"),
         (4000, 0.999, 1, "exact"),  # is read from disk
     ],

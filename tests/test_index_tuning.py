@@ -59,15 +59,16 @@ def test_rows_too_few_to_measure_are_all_looked_at(kind, count, k):
     assert reached(built(rows, kind), rows, k) == 1
 
 
+@pytest.mark.parametrize("kind", ["fast", "ivf"])
 @pytest.mark.parametrize("wanted", [0.9, 0.99])
 @pytest.mark.parametrize("spacing", [0.05, 0.5])
-def test_queries_in_any_direction_find_their_nearest_too(wanted, spacing):
+def test_queries_in_any_direction_find_their_nearest_too(kind, wanted, spacing):
     """Rows in tight or loose groups, asked for in directions of no likeness to any: 0.86 to 0.57 by a fixed margin."""
     random = np.random.default_rng(6)
     centres = random.standard_normal((600, 64))
     rows = centres[random.integers(600, size=12000)] + spacing * random.standard_normal((12000, 64))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    index = built(rows, "fast", wanted)
+    index = built(rows, kind, wanted)
     assert reached(index, random.standard_normal((200, 64)).astype(np.float32)) >= wanted
     assert reached(index, rows[:200]) >= wanted
 
