@@ -9,8 +9,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from fewshot.database import DATABASE, NEEDED, SEALED, UNREADABLE, acquire, as_it_is, connect, define, seal, transaction
-from fewshot.errors import FormatError
+from fewshot.database import (
+    DATABASE,
+    NEEDED,
+    SEALED,
+    UNREADABLE,
+    acquire,
+    as_it_is,
+    connect,
+    define,
+    plain,
+    seal,
+    transaction,
+)
+from fewshot.errors import FormatError, OutputError
 from fewshot.header import restore_header
 from fewshot.vectors import sync_folder
 
@@ -26,6 +38,8 @@ def salvage(folder: Path) -> int:
     ------
     FormatError
         when not even the encoder's name can be read.
+    OutputError
+        when a copy cannot be written, on a full disk say.
     StoreLocked
         when another process is writing.
     """
@@ -36,6 +50,10 @@ def salvage(folder: Path) -> int:
         if not meta.keys() >= NEEDED | {"dtype", "vectors"}:  # whose defaults stand for format 1, without checksums
             raise FormatError(f"{folder / DATABASE} is damaged beyond repair; build the index again")
         _write_all(folder, meta, tables)
+    except sqlite3.Error as error:
+        raise plain(error, folder) from error
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}; nothing already stored is lost") from error
     finally:
         lock.release()
     return sum(len(rows) for rows in tables.values())

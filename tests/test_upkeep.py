@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
@@ -210,7 +211,7 @@ def test_rows_lost_from_the_end_of_a_piece_are_overwritten_by_the_next(index, or
     assert (verify(index), right_embeddings(index)) == ([], 12)
 
 
-def test_a_broken_page_is_salvaged(index, original):
+def break_page(index):
     database = sqlite3.connect(index / "store.sqlite")
     (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'files_by_label'").fetchone()
     (size,) = database.execute("PRAGMA page_size").fetchone()
@@ -218,10 +219,38 @@ def test_a_broken_page_is_salvaged(index, original):
     data = bytearray((index / "store.sqlite").read_bytes())
     data[(page - 1) * size : page * size] = b"\xff" * size
     (index / "store.sqlite").write_bytes(data)
+
+
+def test_a_broken_page_is_salvaged(index, original):
+    break_page(index)
     assert verify(index)
     done = repair(index)
     assert "written anew" in done[0]
     assert verify(index) == []
+    assert right_embeddings(index) == 12
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("shutil.copyfile", OSError(errno.ENOSPC, "No space left on device")),
+        ("fewshot.salvage.os.replace", OSError(errno.EACCES, "Permission denied")),
+        ("fewshot.salvage.define", sqlite3.OperationalError("database or disk is full")),
+    ],
+)
+def test_a_full_disk_stops_salvage_in_one_line(index, where, error, monkeypatch):
+    break_page(index)
+    before = (index / "store.sqlite").read_bytes()
+
+    def failing(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, failing)
+        with pytest.raises(OutputError, match="nothing already stored is lost"):
+            repair(index)
+    assert (index / "store.sqlite").read_bytes() == before
+    assert "written anew" in repair(index)[0]
     assert right_embeddings(index) == 12
 
 
