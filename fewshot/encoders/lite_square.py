@@ -1,9 +1,10 @@
 """The largest centre square at 224 pixels by torch's vectorised kernel, as `lite_image.prepare` has it, but faster.
 
 torch scales what begins at a whole pixel, and sees nothing beyond it. The exact square often begins at half a pixel,
-and near its edges the picture around it counts. So a larger part is scaled by the same step and the square cut out of
-the result: it begins m steps before the square, with m such that this is at a whole pixel, or very nearly so. Where
-that is outside of the picture, black stands there, and where the square sees it, the few results are PIL's.
+and near its edges the picture around it counts. So a larger part is scaled and the square cut out of the result: it
+begins m steps before the square, with m such that this is at a whole pixel, or nearly so. With e pixels in between, each
+step is e / (m + 112) shorter, so that the square is right in its middle, and off by e / 2 or less on average. Where the
+part begins outside of the picture, black stands there, and where the square sees it, the few results are PIL's.
 
 Nothing is copied if the part lies inside of the picture: its rows are read where they are, as long as the picture's.
 """
@@ -24,20 +25,21 @@ from fewshot.pixels import Pixels, upright
 from fewshot.slabs import uninitialised
 
 TORCH_SQUARE = (
-    "torch bicubic of the square amid its surroundings, edges by PIL, in its order"  # part of the fingerprint
+    "torch bicubic of the square amid its surroundings, steps to fit, edges by PIL, in its order"  # of the fingerprint
 )
 MARGIN, REACH = 2, 128  # pixels of the result before the square: what the bicubic kernel sees, and at most
 LARGE = 2 * SIZE  # pixels of the shorter side of a picture that is worth it
-SHIFT, CLOSE = 0.01, 0.002  # pixels of the result by which the square may be off, and need not be
+SHIFT, CLOSE = 0.004, 0.002  # pixels of the result by which the square may be off on average, and need not be
 SUPPORT = 2 - 0.5  # pixels of the result before the square that its first sees: half the kernel, from its middle
 
 
 class Part(NamedTuple):
-    """A stretch of pixels along one side, and how many results precede those of the square."""
+    """A stretch of pixels along one side, how many results precede those of the square, and pixels for each."""
 
     first: int  # below 0 if there are not as many pixels before the square
     end: int
     before: int
+    step: float
 
 
 def prepare_pixels(pixels: Pixels) -> Tensor:
@@ -58,7 +60,7 @@ def prepare_pixels(pixels: Pixels) -> Tensor:
     planes = _whole_rows(pixels.rows, down, across).permute(2, 0, 1)[None]
     tall = 2 * width < height + SIZE  # then PIL scales columns before rows; the order decides how results are rounded
     for goal in [(size[0], planes.shape[3])] * (tall != turned) + [size]:
-        planes = torch.ops.aten._upsample_bicubic2d_aa(planes, goal, False, 1 / step, 1 / step)
+        planes = torch.ops.aten._upsample_bicubic2d_aa(planes, goal, False, 1 / down.step, 1 / across.step)
     square: Tensor = planes[0, :, down.before :, across.before :]
     stored, start, breadth = pixels.rows.numpy(), abs(pixels.width - pixels.height) / 2, MARGIN * step
     reach = math.ceil(start + 2 * breadth)
@@ -75,13 +77,19 @@ def part(total: float, side: float) -> Part | None:
     """Return what to scale of `total` pixels for the square of `side` in the middle, or None if nothing fits."""
     start, step, whole = (total - side) / 2, side / SIZE, math.ceil(total)
     if start == 0:
-        return Part(0, whole, 0)
-    off = {m: abs(start - m * step - round(start - m * step)) / step for m in range(MARGIN, REACH + 1)}
-    before = min(off, key=lambda m: (off[m] > SHIFT or m * step > start, off[m] // CLOSE, m))
+        return Part(0, whole, 0, step)
+
+    def late(m: int) -> float:  # pixels by which what begins m steps before the square begins too late
+        return round(start - m * step) + m * step - start
+
+    middle = SIZE / 2
+    off = {m: abs(late(m)) / step * middle / 2 / (m + middle) for m in range(MARGIN, REACH + 1)}
+    before = min(off, key=lambda m: (off[m] // CLOSE, m * step > start, m))
     if off[before] > SHIFT:
         return None
     first = round(start - before * step)
-    return Part(first, min(whole, math.ceil(first + (before + SIZE + MARGIN) * step)), before)
+    end = math.ceil(first + (before + SIZE + MARGIN) * step)
+    return Part(first, min(whole, end), before, step - late(before) / (before + middle))
 
 
 def _whole_rows(rows: Tensor, down: Part, across: Part) -> Tensor:
