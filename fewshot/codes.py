@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fewshot.arrays import TINY
 from fewshot.effort import ANY, Look
 from fewshot.errors import InvalidOption
 from fewshot.rotation import balanced
-from fewshot.scan import BLOCK, Floats, Mask, Rows, Scores, as_float32, few_threads, load_faiss, selector
+from fewshot.scan import (
+    BLOCK,
+    FEW_QUERIES,
+    Floats,
+    Mask,
+    Rows,
+    Scores,
+    as_float32,
+    few_threads,
+    lengths,
+    load_faiss,
+    selector,
+)
 
 MANY = 8  # an eighth of the lists are so many that they are put in order only for the queries that need them
+QUERY_BY_QUERY, LIST_BY_LIST = 11, 0  # orders in which FAISS takes fast-scan lists: the first is faster for few queries
 
 
 class Codes:
@@ -155,12 +170,15 @@ class Codes:
 
     def _listed(self, queries: Scores, depth: int, reached: Scores, lists: Rows, sel: Any) -> tuple[Scores, Rows]:
         """Look into given lists, whose centres have given inner products.  [Q, d], [Q, n] -> [Q, depth] each"""
-        faiss = load_faiss()
+        faiss, leaf = load_faiss(), self._leaf
+        if isinstance(leaf, faiss.IndexIVFFastScan):
+            leaf.implem = QUERY_BY_QUERY if len(queries) < FEW_QUERIES else LIST_BY_LIST
         scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
         given = [np.ascontiguousarray(a) for a in (queries, lists, reached)]  # alive until the search is over
         x, *others = (faiss.swig_ptr(a) for a in (*given, scores, rows))
-        parameters = faiss.SearchParametersIVF(nprobe=lists.shape[1], sel=sel)
-        self._leaf.search_preassigned_c(len(queries), x, depth, *others, False, parameters)
+        several = lists.shape[1]
+        parameters = _probing(several) if sel is None else faiss.SearchParametersIVF(nprobe=several, sel=sel)
+        leaf.search_preassigned_c(len(queries), x, depth, *others, False, parameters)
         return scores, rows
 
     def _turned(self, queries: Scores) -> Scores:
@@ -201,9 +219,13 @@ def _parts(index: Any) -> tuple[list[Any], Any]:
 
 def _nearness(queries: Scores, reached: Scores) -> Scores:
     """Return the inner product with the nearest centre over a query's length.  [Q, d], [Q, lists] -> [Q]"""
-    length = np.linalg.norm(queries, axis=1)
-    near: Scores = np.divide(reached[:, 0], length, out=np.zeros_like(length), where=length > 0)
+    near: Scores = reached[:, 0] / lengths(queries).clip(TINY)
     return near
+
+
+@lru_cache(64)
+def _probing(lists: int) -> Any:
+    return load_faiss().SearchParametersIVF(nprobe=lists)
 
 
 def _parameters(index: Any, effort: int, sel: Any) -> Any:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewshot.scan import Floats, Mask, Rows, Scores, by_score, inner_products
+from fewshot.scan import Floats, Mask, Rows, Scores, by_score, inner_products, lengths
 
 Ask = Callable[[Scores, int], tuple[Scores, Rows]]  # queries [Q, D], depth -> approximate scores, rows [Q, depth]
 
@@ -60,16 +60,17 @@ def nearest(
     [Q, D] -> scores [Q, k], rows [Q, k], sure [Q]. Only rows of `only` [N] count, if it is given.
     """
     scores, found = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    sure, begin = np.zeros(len(queries), bool), first_depth(k, BEGIN)
-    while not sure.all() and depth <= most:
-        todo = np.flatnonzero(~sure)
+    sure, begin, todo = np.zeros(len(queries), bool), first_depth(k, BEGIN), np.arange(len(queries))
+    while len(todo) and depth <= most:
         step = max(TOGETHER // depth, 1)
-        for part in (todo[start : start + step] for start in range(0, len(todo), step)):
+        for start in range(0, len(todo), step):
+            part = todo[start : start + step]
             candidates = ask(queries[part], depth)  # [q, depth] each
-            scores[part], found[part], sure[part] = _reranked(rows, queries[part], *candidates, k, begin, care, only)
-            sure[part] |= _all_met(candidates[1], depth)
-        begin, depth = depth, depth * DEEPER
-    return scores, np.where(np.isfinite(scores), found, -1), sure
+            scores[part], found[part], enough = _reranked(rows, queries[part], *candidates, k, begin, care, only)
+            sure[part] = enough | _all_met(candidates[1], depth)
+        begin, depth, todo = depth, depth * DEEPER, todo[~sure[todo]]
+    found[~np.isfinite(scores)] = -1
+    return scores, found, sure
 
 
 def _reranked(
@@ -79,7 +80,7 @@ def _reranked(
     count, depth = ids.shape
     scores, found, sure = np.empty((count, k), np.float32), np.empty((count, k), np.int64), np.empty(count, bool)
     exact, allowed = np.empty((count, depth), np.float32), k * max(care.misses, LEAST)
-    noise = care.noise * np.linalg.norm(queries, axis=1)
+    noise = care.noise * lengths(queries)
     every = np.arange(count)
     todo: list[tuple[slice | Rows, int, int]] = [(slice(None), 0, min(begin, depth))]
     while todo:
@@ -128,7 +129,7 @@ def above(
             kept = (exact >= least) if only is None else (exact >= least) & only[ids]
             for i, query in enumerate(part):
                 found[query] = by_score(exact[i, kept[i]], ids[i, kept[i]])
-            noise, n = care.noise * np.linalg.norm(queries[part], axis=1), ids.shape[1]
+            noise, n = care.noise * lengths(queries[part]), ids.shape[1]
             error = errors(approximate, exact, noise, care.caution)
             few = ceiling(approximate, n, error, max(care.misses, LEAST), len(rows)) < least
             sure[part] = few | _all_met(ids, depth)

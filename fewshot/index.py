@@ -19,7 +19,7 @@ from fewshot.gpu_rows import GPU_MOST, GpuRows
 from fewshot.index_file import Facts, chunks_checksum, latest, load, save
 from fewshot.index_plan import Plan, Wanted, plan, want, wanted_of
 from fewshot.index_tuning import MANY, tuned
-from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, inner_products, scan, scan_above
+from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, inner_products, lengths, scan, scan_above
 from fewshot.store import Store
 
 FEW = 20  # rows are compared one by one when no more than a 20th of all is allowed
@@ -166,7 +166,7 @@ class Index:
         vectors = np.ascontiguousarray(vectors)
         ask, _, most = self._asking(10, self._only(None), len(self))
         approximate, ids = ask(vectors, min(most, MANY))
-        error, length = inner_products(vectors, self.rows, ids) - approximate, np.linalg.norm(vectors, axis=1)
+        error, length = inner_products(vectors, self.rows, ids) - approximate, lengths(vectors)
         full = (ids[:, -1] >= 0) & (length > 0)
         return float(np.median(error[full].std(1) / length[full])) if full.any() else 0.0
 

@@ -73,6 +73,12 @@ def inner_products(queries: Scores, rows: Floats, which: Rows) -> Scores:
     return np.where(which >= 0, out, -np.inf).astype(np.float32)
 
 
+def lengths(queries: Scores) -> Scores:
+    """Return the length of each query.  [Q, D] -> [Q]"""
+    squares: Scores = np.einsum("qd,qd->q", queries, queries)  # for one query at a third of the time of linalg.norm
+    return np.sqrt(squares)
+
+
 def as_float32(rows: Floats) -> Scores:
     """Return contiguous float32 rows, the same memory where they are that already."""
     return np.ascontiguousarray(rows, np.float32)

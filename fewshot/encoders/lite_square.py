@@ -2,8 +2,8 @@
 
 torch scales what begins at a whole pixel, and sees nothing beyond it. The exact square often begins at half a pixel,
 and near its edges the picture around it counts. So a larger part is scaled and the square cut out of the result: it
-begins m steps before the square, with m such that this is at a whole pixel, or nearly so. With e pixels in between, each
-step is e / (m + 112) shorter, so that the square is right in its middle, and off by e / 2 or less on average. Where the
+begins m steps before the square, with m such that this is at a whole pixel, or nearly so. With e pixels in between,
+each step is e / (m + 112) shorter: the square is right in its middle, and off by e / 2 or less on average. Where the
 part begins outside of the picture, black stands there, and where the square sees it, the few results are PIL's.
 
 Nothing is copied if the part lies inside of the picture: its rows are read where they are, as long as the picture's.
