@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from fewshot.index import Index
     from fewshot.index_file import Facts
 
-QUERIES = 300  # stored rows that are looked up
-DIFFERENCES = 100  # of two stored rows, which lie as far off them as the weights of a class do
-LISTED = 500  # stored rows whose neighbours' lists are looked up; twice as many mixtures, half as many of the others
-MIXED = (0.3, 0.5)  # share of the second row in a mixture
+KINDS = "pictures", "mixtures", "differences", "directions"  # of queries
+TOLD = 300, 300, 100, 0  # of each kind, that the recall is measured with
+LISTED = 500, 1000, 250, 250  # whose neighbours' lists are looked up
+MIXED = 0.3, 0.5  # share of the second row in a mixture
 LESS_NEAR = (0.5, 0.25, 0.1, 0.02)
 TAIL = 0.02  # share of the nearest rows, in the farthest lists, that tell how far others are
 SEED = 0
@@ -49,40 +49,52 @@ AT_ONCE = 0.99
 ALIKE = 1e-6  # of the best score: rounding of equal scores
 
 
+class Asked(NamedTuple):
+    """Queries of several kinds, in turn: rows, mixtures of two, differences of two, and any directions.
+
+    A row, and a mixture of it with less of another, does not count as its own neighbour. The neighbours of mixtures lie
+    about as far off as those of new pictures; differences lie as far off the rows as the weights of a class do.
+    """
+
+    queries: Scores  # [q, D]
+    own: Rows  # [q]; -1 where every row counts
+    kind: Rows  # [q] of KINDS
+
+
 def tuned(index: Index, recall: float) -> Facts:
     """Return the facts of a new index with the efforts, the caution, the spread, and the recall@10 then measured.
 
-    Queries are rows of the store itself, which do not count as their own neighbours, and differences of two rows. The
-    recall told is the mean over all of them; both kinds must reach the recall wanted. Changes the index's facts on the
-    way.
+    Rows and differences must both reach the recall wanted; of mixtures it is told as well. Changes the index's facts on
+    the way.
     """
     live = np.flatnonzero(index.alive)
     if len(live) < LEAST_ROWS:
         return index.facts
-    queries, own = _queries(index, live)
-    truth = _nearest(index, queries, own, 10)
+    told = _drawn(index, live, TOLD)
+    near = _nearest(index, told.queries, told.own, 10)
+    queries, own, kind, truth = (a[told.kind != KINDS.index("mixtures")] for a in (*told, near))
     index.facts = dataclasses.replace(index.facts, noise=index.noise(queries[:: max(len(queries) // NOISE, 1)]))
     _set_spread(index, queries)
-    while not _reached(_recalls(index, queries, own, truth)[1], own, recall) and index.facts.caution < CAREFUL:
+    while not _reached(_recalls(index, queries, own, truth)[1], kind, recall) and index.facts.caution < CAREFUL:
         index.facts = dataclasses.replace(index.facts, caution=min(index.facts.caution * STEP, CAREFUL))
         _set_spread(index, queries)
     if index.most_effort > 1:  # until now everything was looked into
-        tiers = _lists(index, live, recall) if index.has_lists else _nodes(index, queries, own, recall)
+        tiers = _lists(index, live, recall) if index.has_lists else _nodes(index, queries, own, kind, recall)
         index.facts = dataclasses.replace(index.facts, tiers=tiers)
         _set_spread(index, queries)
-    told = _recalls(index, queries, own, truth)[1].mean()
-    return dataclasses.replace(index.facts, recall=round(float(told), 5), sample=len(queries))
+    recalls = _recalls(index, told.queries, told.own, near)[1]
+    recall_of_kind = {KINDS[i]: round(float(recalls[told.kind == i].mean()), 5) for i in set(told.kind.tolist())}
+    return dataclasses.replace(index.facts, recall=recall_of_kind, sample=len(recalls))
 
 
 def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
     """Find how many lists to look into: as many as hold all but a few of the nearest rows.
 
-    Queries are rows, mixtures of two rows, whose neighbours lie as far off as those of new pictures, differences, and
-    any directions. They are parted where so many of the rows are less near, and where half of the others are.
+    Queries of all four kinds are parted where so many of the rows are less near, and where half of the others are.
     """
-    queries, own = _varied(index, live)
+    queries, own, kind = _drawn(index, live, LISTED)
     nearness = index.nearness(queries)
-    rows, left = np.sort(nearness[: min(LISTED, len(live))]), np.ones(len(queries), bool)
+    rows, left = np.sort(nearness[kind == 0]), np.ones(len(queries), bool)
     tiers: list[tuple[float, list[tuple[int, int]], Mask]] = []
     edges = [rows[int(share * len(rows))] for share in LESS_NEAR]
     far = np.sort(nearness[nearness < edges[-1]])
@@ -102,18 +114,24 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
     return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers)
 
 
-def _varied(index: Index, live: Rows) -> tuple[Scores, Rows]:
-    """Draw rows, mixtures, differences and directions [q, D]; tell which row each is, or is most of [q], or -1."""
+def _drawn(index: Index, live: Rows, counts: tuple[int, int, int, int]) -> Asked:
+    """Draw so many queries of each kind from the rows that there are."""
     random = np.random.default_rng(SEED)
-    own = random.choice(live, min(LISTED, len(live)), replace=False)
+    several = [min(count, len(live)) for count in counts]
+    own = random.choice(live, several[0], replace=False)
     rows = as_float32(index.rows[own])
-    one = random.integers(len(own), size=2 * len(own))
-    other = (one + random.integers(1, len(own), size=len(one))) % len(own)  # another one
-    part = random.uniform(*MIXED, (len(one), 1)).astype(np.float32)
-    mixtures, differences = rows[one] * (1 - part) + rows[other] * part, (rows[one] - rows[other])[::4]
-    directions = random.standard_normal(differences.shape).astype(np.float32)
-    queries = np.concatenate([rows, mixtures, differences, directions])
-    return queries, np.concatenate([own, own[one], np.full(2 * len(differences), -1)])
+
+    def two(count: int) -> tuple[Rows, Rows]:
+        one = random.integers(len(own), size=count)
+        return one, (one + random.integers(1, len(own), size=count)) % len(own)
+
+    (one, other), (first, second) = two(several[1]), two(several[2])
+    share = random.uniform(*MIXED, (several[1], 1)).astype(np.float32)
+    mixtures = rows[one] * (1 - share) + rows[other] * share
+    directions = random.standard_normal((several[3], rows.shape[1])).astype(np.float32)
+    queries = np.concatenate([rows, mixtures, rows[first] - rows[second], directions])
+    every = np.full(several[2] + several[3], -1)
+    return Asked(queries, np.concatenate([own, own[one], every]), np.repeat(np.arange(len(several)), several))
 
 
 def _enough(reach: Rows, missed: float) -> int:
@@ -129,7 +147,7 @@ def _enough(reach: Rows, missed: float) -> int:
     return int(np.ceil(last[0] * max(TAIL / missed, 1) ** slope))
 
 
-def _nodes(index: Index, queries: Scores, own: Rows, recall: float) -> tuple[Tier, ...]:
+def _nodes(index: Index, queries: Scores, own: Rows, kind: Rows, recall: float) -> tuple[Tier, ...]:
     """Double the effort of a graph until the recall wanted is reached, or all there is."""
     efforts: tuple[tuple[int, int], ...] = ()
     for k in _counts(np.flatnonzero(index.alive)):
@@ -137,17 +155,17 @@ def _nodes(index: Index, queries: Scores, own: Rows, recall: float) -> tuple[Tie
         while True:
             tiers = (Tier(ANY, (*efforts, (k, effort))),)
             index.facts = dataclasses.replace(index.facts, tiers=tiers)
-            if effort >= index.most_effort or _reached(_recalls(index, queries, own, truth)[0], own, aim):
+            if effort >= index.most_effort or _reached(_recalls(index, queries, own, truth)[0], kind, aim):
                 break
             effort = min(2 * effort, index.most_effort)
         efforts = tiers[0].efforts
     return tiers
 
 
-def _reached(recalls: Scores, own: Rows, wanted: float) -> bool:
-    """Tell whether queries of both kinds reach a recall, to within a standard error: so few tell it no better.  [q]"""
-    kinds = [recalls[own >= 0], recalls[own < 0]]
-    return all(kind.mean() + kind.std() / len(kind) ** 0.5 >= wanted for kind in kinds)
+def _reached(recalls: Scores, kind: Rows, wanted: float) -> bool:
+    """Tell whether queries of each kind reach a recall, to within a standard error: so few tell it no better.  [q]"""
+    parts = [recalls[kind == i] for i in set(kind.tolist())]
+    return all(part.mean() + part.std() / len(part) ** 0.5 >= wanted for part in parts)
 
 
 def _counts(live: Rows) -> list[int]:
@@ -169,16 +187,6 @@ def recall_of(queries: Scores, rows: Floats, found: Rows, truth: Rows) -> Scores
     least = exact.min(1) - ALIKE * np.abs(exact).max(1)  # [Q]
     share: Scores = (inner_products(queries, rows, found) >= least[:, None]).mean(1, dtype=np.float32)
     return share
-
-
-def _queries(index: Index, live: Rows) -> tuple[Scores, Rows]:
-    """Draw queries [q, D], and tell which row each one is [q], -1 for differences."""
-    random = np.random.default_rng(SEED)
-    own = np.sort(random.choice(live, min(QUERIES, len(live)), replace=False))
-    rows = as_float32(index.rows[own])
-    first = random.integers(len(own), size=min(DIFFERENCES, len(own)))
-    second = (first + random.integers(1, len(own), size=len(first))) % len(own)  # another one
-    return np.concatenate([rows, rows[first] - rows[second]]), np.concatenate([own, np.full(len(first), -1)])
 
 
 def _set_spread(index: Index, queries: Scores) -> None:

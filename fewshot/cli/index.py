@@ -145,14 +145,17 @@ index.add_command(tune)
 @JSON_FLAG
 def info(index: str, as_json: bool) -> None:
     """Describe an index: its encoder, how many pictures of each label, what was skipped and why, bytes on disk."""
+    from fewshot.index_file import current_facts
     from fewshot.store import Store
 
     with Store.open(index) as store:
-        facts = _facts(store)
+        search = current_facts(store)
+        facts = _facts(store, str(search) if search else "no index saved yet; the next search or add makes it")
         skipped = store.skipped()
     if as_json:
         rows = [{"path": path, "reason": reason} for path, reason in skipped]
-        click.echo(json.dumps({**facts, "skipped": rows}, indent=2))
+        recall = search.recall if search else {}
+        click.echo(json.dumps({**facts, "recall@10": recall, "skipped": rows}, indent=2))
         return
     labels = facts.pop("labels")
     for name, value in facts.items():
@@ -167,7 +170,7 @@ def info(index: str, as_json: bool) -> None:
             click.echo(f"  {path}: {reason}")
 
 
-def _facts(store: Store) -> dict[str, object]:
+def _facts(store: Store, search: str) -> dict[str, object]:
     labels = store.labels()
     return {
         "index": str(store.path),
@@ -178,18 +181,11 @@ def _facts(store: Store) -> dict[str, object]:
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
-        "search": _search_facts(store),
+        "search": search,
         "skipped": len(store.skipped()),
         "bytes": store.size_on_disk(),
         "labels": {name: count for name, count in labels.items() if name is not None},
     }
-
-
-def _search_facts(store: Store) -> str:
-    from fewshot.index_file import current_facts
-
-    facts = current_facts(store)
-    return str(facts) if facts else "no index saved yet; the next search or add makes it"
 
 
 def _tell(index: str, counts: Counts, as_json: bool) -> None:
