@@ -4,61 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fewshot.effort import ANY, UNSEEN, Tier
-from fewshot.scan import Floats, Mask, Rows, Scores, as_float32, inner_products, scan
+from fewshot.index_queries import KINDS, drawn
+from fewshot.scan import Floats, Mask, Rows, Scores, inner_products, scan
 
 if TYPE_CHECKING:
     from fewshot.index import Index
     from fewshot.index_file import Facts
 
-KINDS = "pictures", "mixtures", "differences", "directions"  # of queries
 TOLD = 300, 300, 100, 0  # of each kind, that the recall is measured with
 LISTED = 500, 1000, 250, 250  # whose neighbours' lists are looked up
-MIXED = 0.3, 0.5  # share of the second row in a mixture
-LESS_NEAR = (0.5, 0.25, 0.1, 0.02)
+LESS_NEAR = 0.5, 0.25, 0.1, 0.02  # shares of the rows at which queries are parted by nearness
 TAIL = 0.02  # share of the nearest rows, in the farthest lists, that tell how far others are
-SEED = 0
 MANY = 1000  # the second number of neighbours that an effort is found for, unless there are too few rows
 NOISE = 60  # queries whose errors are looked at
 LEAST_ROWS = 20  # too few to measure anything
 FARTHER = {10: 1, MANY: 4}  # so much oftener a class's pictures are missed than a picture's neighbours
 EASIER = {10: 4, MANY: 2}  # so much oftener a new picture's nearest, or a class's, are missed than those that are tried
 STEP, CAREFUL = 1.125, 8  # factor that raises the caution of `fewshot.depth`, and how far; heavy tails take 5
-SPREADS = (
-    4,
-    8,
-    16,
-    24,
-    32,
-    48,
-    64,
-    96,
-    128,
-    192,
-    256,
-    384,
-    512,
-    768,
-    1024,
-)  # the least that lets hardly a query look twice
-AT_ONCE = 0.99
+# the least of these that lets hardly a query look twice
+SPREADS = (4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+AT_ONCE = 0.99  # share of queries that do not
 ALIKE = 1e-6  # of the best score: rounding of equal scores
-
-
-class Asked(NamedTuple):
-    """Queries of several kinds, in turn: rows, mixtures of two, differences of two, and any directions.
-
-    A row, and a mixture of it with less of another, does not count as its own neighbour. The neighbours of mixtures lie
-    about as far off as those of new pictures; differences lie as far off the rows as the weights of a class do.
-    """
-
-    queries: Scores  # [q, D]
-    own: Rows  # [q]; -1 where every row counts
-    kind: Rows  # [q] of KINDS
 
 
 def tuned(index: Index, recall: float) -> Facts:
@@ -70,7 +41,7 @@ def tuned(index: Index, recall: float) -> Facts:
     live = np.flatnonzero(index.alive)
     if len(live) < LEAST_ROWS:
         return index.facts
-    told = _drawn(index, live, TOLD)
+    told = drawn(index.rows, live, TOLD)
     near = _nearest(index, told.queries, told.own, 10)
     queries, own, kind, truth = (a[told.kind != KINDS.index("mixtures")] for a in (*told, near))
     index.facts = dataclasses.replace(index.facts, noise=index.noise(queries[:: max(len(queries) // NOISE, 1)]))
@@ -92,7 +63,7 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
 
     Queries of all four kinds are parted where so many of the rows are less near, and where half of the others are.
     """
-    queries, own, kind = _drawn(index, live, LISTED)
+    queries, own, kind = drawn(index.rows, live, LISTED)
     nearness = index.nearness(queries)
     rows, left = np.sort(nearness[kind == 0]), np.ones(len(queries), bool)
     tiers: list[tuple[float, list[tuple[int, int]], Mask]] = []
@@ -112,26 +83,6 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
             effort = max(effort, _enough(here, UNSEEN * (1 - recall) / FARTHER[k]) if len(here) else index.most_effort)
             efforts.append((k, effort))
     return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers)
-
-
-def _drawn(index: Index, live: Rows, counts: tuple[int, int, int, int]) -> Asked:
-    """Draw so many queries of each kind from the rows that there are."""
-    random = np.random.default_rng(SEED)
-    several = [min(count, len(live)) for count in counts]
-    own = random.choice(live, several[0], replace=False)
-    rows = as_float32(index.rows[own])
-
-    def two(count: int) -> tuple[Rows, Rows]:
-        one = random.integers(len(own), size=count)
-        return one, (one + random.integers(1, len(own), size=count)) % len(own)
-
-    (one, other), (first, second) = two(several[1]), two(several[2])
-    share = random.uniform(*MIXED, (several[1], 1)).astype(np.float32)
-    mixtures = rows[one] * (1 - share) + rows[other] * share
-    directions = random.standard_normal((several[3], rows.shape[1])).astype(np.float32)
-    queries = np.concatenate([rows, mixtures, rows[first] - rows[second], directions])
-    every = np.full(several[2] + several[3], -1)
-    return Asked(queries, np.concatenate([own, own[one], every]), np.repeat(np.arange(len(several)), several))
 
 
 def _enough(reach: Rows, missed: float) -> int:
