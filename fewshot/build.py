@@ -177,7 +177,7 @@ def update(
 def refresh_index(store: Store) -> None:
     """Bring the saved index of a store up to date unless it is of the latest change."""
     if store.saved_index() is None:
-        from fewshot.index import update_index
+        from fewshot.kept_index import update_index
 
         update_index(store)
 

@@ -19,7 +19,7 @@ from fewshot.encoders import Encoder, load_encoder
 from fewshot.encoding import checked, encode_texts
 from fewshot.errors import DataError, MissingInput
 from fewshot.images import open_image
-from fewshot.index import open_index
+from fewshot.kept_index import open_index
 from fewshot.store import Store
 from fewshot.walk import has_image_suffix
 

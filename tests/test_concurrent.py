@@ -7,7 +7,7 @@ import torch
 from fewshot import upkeep
 from fewshot.duplicates import duplicate_paths
 from fewshot.errors import FormatError
-from fewshot.index import open_index, rebuild_index
+from fewshot.kept_index import open_index, rebuild_index
 from fewshot.search import Searcher
 from fewshot.store import Store
 from fewshot.upkeep import compact

@@ -8,8 +8,8 @@ from fewshot.classifier import Classifier
 from fewshot.encoders import load_encoder
 from fewshot.errors import FingerprintMismatch, InvalidOption, MissingInput, UnknownName
 from fewshot.find import find
-from fewshot.index import open_index
 from fewshot.index_plan import Wanted, want
+from fewshot.kept_index import open_index
 from fewshot.store import Store
 
 NAMES = ["red", "green", "blue"]

@@ -9,9 +9,10 @@ import torch
 import fewshot.gpu_rows
 import fewshot.scan
 from fewshot.errors import FormatError, InvalidOption, NotEnoughMemory
-from fewshot.index import Index, open_index, rebuild_index, update_index
+from fewshot.index import Index
 from fewshot.index_file import current_facts
 from fewshot.index_plan import Wanted, plan, want
+from fewshot.kept_index import open_index, rebuild_index, update_index
 from fewshot.store import Store
 
 KINDS = ("exact", "fast", "ivf", "hnsw", "pq", "sq", "IVF8,Flat", "PQ8", "IDMap2,IVF8,PQ8x4fs,RFlat")

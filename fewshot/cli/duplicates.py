@@ -23,7 +23,7 @@ def duplicates(index: str, threshold: float, device: str, as_json: bool) -> None
     """
     from fewshot.arrays import pick_device
     from fewshot.duplicates import duplicate_paths
-    from fewshot.index import open_index
+    from fewshot.kept_index import open_index
     from fewshot.store import Store
 
     pick_device(device)  # other commands load an encoder there, which refuses what is no device

@@ -34,7 +34,7 @@ def find(
     """
     from fewshot.classifier import Classifier
     from fewshot.find import find as find_in
-    from fewshot.index import open_index
+    from fewshot.kept_index import open_index
     from fewshot.store import Store
 
     with Store.open(index) as store:

@@ -41,8 +41,8 @@ def tune(index: str, kind: str | None, recall: float | None, memory: str | None)
     `auto` takes size, memory and recall into account. What it will need is told before it is built. The embeddings stay
     as they are, and scores are exact whatever the kind.
     """
-    from fewshot.index import rebuild_index
     from fewshot.index_plan import plan, wanted_of
+    from fewshot.kept_index import rebuild_index
     from fewshot.store import Store
 
     with Store.open(index, write=True) as store:

@@ -9,8 +9,9 @@ from torch.nn.functional import normalize
 
 import fewshot.gpu_rows
 from fewshot.build import build_index
-from fewshot.index import Index, open_index
+from fewshot.index import Index
 from fewshot.index_plan import Wanted, plan
+from fewshot.kept_index import open_index
 from fewshot.scan import load_faiss, scan
 from fewshot.search import query
 from fewshot.store import Store
