@@ -27,6 +27,8 @@ from fewshot.scan import (
 )
 
 MANY = 8  # an eighth of the lists are so many that they are put in order only for the queries that need them
+WHOLE, UNEVEN = 0.85, 2  # share of a list's rows; how many times as unevenly as by chance rows are spread over lists
+TOGETHER = 256  # queries whose lists are all put in order at a time, which bounds memory
 QUERY_BY_QUERY, LIST_BY_LIST = 11, 0  # orders in which FAISS takes fast-scan lists: the first is faster for few queries
 
 
@@ -43,6 +45,8 @@ class Codes:
         self.selects = self.probes or self.walks or plain  # can leave rows out while it searches
         nodes = 4096 if self.walks and leaf.hnsw.nb_neighbors(0) else 0
         self.most_effort = int(leaf.nlist) if self.probes else nodes if self.walks else 1
+        self._list_of: Rows | None = None  # [N] once it is needed
+        self._held: tuple[Mask, Rows, Mask] | None = None  # rows that count, and what `_held_by_lists` told of them
 
     @classmethod
     def make(cls, factory: str, dim: int) -> Codes:
@@ -109,6 +113,7 @@ class Codes:
 
     def add(self, rows: Floats) -> None:
         """Code further rows [n, D], block by block."""
+        self._list_of = self._held = None
         for start in range(0, len(rows), BLOCK):
             self._inner.add(as_float32(rows[start : start + BLOCK]))
 
@@ -120,11 +125,14 @@ class Codes:
         `looks` tells how many IVF lists or HNSW nodes to look into, up to `most_effort`; all of them if it is empty.
         Rows outside `only` [N] are left out if the kind `selects`, and may be among the candidates if not.
         """
-        sel, depth = selector(only) if only is not None and self.selects else None, min(depth, len(self))
-        looks = looks or (Look(ANY, self.most_effort),)
+        depth, looks = min(depth, len(self)), looks or (Look(ANY, self.most_effort),)
         with few_threads(len(queries)):
             if self.probes:
-                return self._in_lists(self._turned(queries), depth, looks, sel)
+                queries = self._turned(queries)
+                return (
+                    self._in_lists(queries, depth, looks) if only is None else self._among(queries, depth, looks, only)
+                )
+            sel = selector(only) if only is not None and self.selects else None
             effort = max(looks[0].effort, depth) if self.walks else 0
             parameters = _parameters(self._inner, effort, sel) if effort or sel is not None else None
             scores, rows = self._inner.search(queries, depth, params=parameters)
@@ -137,14 +145,7 @@ class Codes:
 
     def reach(self, queries: Scores, rows: Rows) -> Rows:
         """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
-        leaf, faiss = self._leaf, load_faiss()
-        list_of = np.empty(len(self), np.int64)
-        for i in range(leaf.nlist):
-            count = leaf.invlists.list_size(i)
-            if count:
-                ids = leaf.invlists.get_ids(i)
-                list_of[faiss.rev_swig_ptr(ids, count)] = i
-                leaf.invlists.release_ids(i, ids)
+        leaf, list_of = self._leaf, self._lists_of_rows()
         met = np.empty(rows.shape, np.int64)
         for i, query in enumerate(self._turned(queries)):
             order = leaf.quantizer.search(query[None], leaf.nlist)[1][0]
@@ -153,7 +154,20 @@ class Codes:
             met[i] = place[list_of[rows[i]]]
         return met
 
-    def _in_lists(self, queries: Scores, depth: int, looks: tuple[Look, ...], sel: Any) -> tuple[Scores, Rows]:
+    def _lists_of_rows(self) -> Rows:
+        """Return which list each row is in.  -> [N]"""
+        if self._list_of is None:
+            leaf, faiss, list_of = self._leaf, load_faiss(), np.empty(len(self), np.int64)
+            for i in range(leaf.nlist):
+                count = leaf.invlists.list_size(i)
+                if count:
+                    ids = leaf.invlists.get_ids(i)
+                    list_of[faiss.rev_swig_ptr(ids, count)] = i
+                    leaf.invlists.release_ids(i, ids)
+            self._list_of = list_of
+        return self._list_of
+
+    def _in_lists(self, queries: Scores, depth: int, looks: tuple[Look, ...]) -> tuple[Scores, Rows]:
         """Look into the lists whose centres are nearest, into as many as each query's nearness asks for."""
         wide = max(looks[0].effort, *(look.effort for look in looks if look.effort * MANY <= looks[-1].effort), 1)
         reached, lists = self._leaf.quantizer.search(queries, wide)  # [Q, wide]
@@ -165,11 +179,52 @@ class Codes:
             some, near = queries[here], (reached[here, :effort], lists[here, :effort])
             if effort > wide:
                 near = self._leaf.quantizer.search(some, effort)
-            scores[here], rows[here] = self._listed(some, depth, *near, sel)
+            scores[here], rows[here] = self._listed(some, depth, *near)
         return scores, rows
 
-    def _listed(self, queries: Scores, depth: int, reached: Scores, lists: Rows, sel: Any) -> tuple[Scores, Rows]:
-        """Look into given lists, whose centres have given inner products.  [Q, d], [Q, n] -> [Q, depth] each"""
+    def _among(self, queries: Scores, depth: int, looks: tuple[Look, ...], only: Mask) -> tuple[Scores, Rows]:
+        """Look into lists as `_in_lists` does, as if there were no rows but those of `only`, not empty.
+
+        These may lie in a few lists, and none in those nearest to a query. So as many of them as a list holds on
+        average count as one list. A query's nearness is told when so many were met, and by a list that is nearly whole
+        if the rows are spread unevenly: where others lie, the nearest row may be of those that do not count.
+        """
+        (held, whole), each = self._held_by_lists(only), len(self) / self._leaf.nlist
+        efforts, leasts = np.array([look.effort for look in looks]), [-look.least for look in looks]
+        parts, sel = [], selector(only)
+        for start in range(0, len(queries), TOGETHER):
+            some = queries[start : start + TOGETHER]
+            reached, lists = self._leaf.quantizer.search(some, self._leaf.nlist)  # [q, lists] each
+            here = np.where(lists >= 0, held[lists], 0) / each
+            met = np.cumsum(here, axis=1)
+            told = (met >= np.minimum(1, met[:, -1:])) & whole[lists]
+            first = told.argmax(1)[:, None]  # [q, 1]
+            nearness = np.where(told.any(1), _nearness(some, np.take_along_axis(reached, first, 1)), ANY)
+            effort = efforts[np.searchsorted(leasts, -nearness)]  # [q]
+            wanted = (here > 0) & (met - here < effort[:, None])
+            order = np.argsort(~wanted, axis=1, kind="stable")[:, : max(wanted.sum(1).max(), 1)]
+            reached, lists = (np.take_along_axis(a, order, 1) for a in (reached, np.where(wanted, lists, -1)))
+            parts.append(self._listed(some, depth, reached, lists, sel))
+        scores, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return scores, rows
+
+    def _held_by_lists(self, only: Mask) -> tuple[Rows, Mask]:
+        """Count the rows of `only` in each list, and tell which lists tell nearness.  [N] -> [lists] each"""
+        last = self._held
+        if last is None or last[0] is not only:
+            lists = self._leaf.nlist
+            size = np.bincount(self._lists_of_rows(), minlength=lists)
+            held = np.bincount(self._lists_of_rows()[only], minlength=lists)
+            share = held.sum() / len(self)
+            chance = max(share * (1 - share) * len(self), TINY)  # sum of variances if each row counted by chance
+            uneven = ((held - share * size) ** 2).sum() > UNEVEN * chance
+            self._held = last = only, held, held >= WHOLE * size if uneven else np.ones(lists, bool)
+        return last[1:]
+
+    def _listed(
+        self, queries: Scores, depth: int, reached: Scores, lists: Rows, sel: Any = None
+    ) -> tuple[Scores, Rows]:
+        """Look into given lists, -1 for none, whose centres have given inner products.  [Q, d], [Q, n] -> [Q, depth]"""
         faiss, leaf = load_faiss(), self._leaf
         if isinstance(leaf, faiss.IndexIVFFastScan):
             leaf.implem = QUERY_BY_QUERY if len(queries) < FEW_QUERIES else LIST_BY_LIST

@@ -88,8 +88,8 @@ def _reranked(
         exact[some, done:n] = inner_products(queries[some], rows, ids[some, done:n])
         known, which, guessed = exact[some, :n], ids[some, :n], approximate[some]
         scores[some], found[some] = _best(known if only is None else np.where(only[which], known, -np.inf), which, k)
-        worst = scores[some, -1]
-        worst += ALIKE * np.abs(worst)
+        last = scores[some, -1]
+        worst = last + ALIKE * np.abs(last)
         error = errors(guessed, known, noise[some], care.caution)
         sure[some] = enough = worst >= ceiling(guessed, n, error, allowed, len(rows))
         if n < depth and not enough.all():

@@ -100,11 +100,27 @@ class Index:
         count = self._count if only is None else int(only.sum())
         if not count or not len(vectors):
             return [(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(vectors)
-        ask, first, most = self._asking(MANY, only, count)
-        if most == 0:
-            return scan_above(vectors, self.rows, least, only)
-        found, sure = deep.above(ask, self.rows, vectors, least, care=self._care, depth=first, most=most, only=only)
-        unsure = np.flatnonzero(~sure)
+        found: list[tuple[Scores, Rows]] = [(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(vectors)
+        unsure = np.arange(len(vectors))
+        for k in (10, MANY):
+            ask, first, most = self._asking(k, only, count)
+            if not most or not len(unsure):
+                break
+            some, sure = deep.above(
+                ask,
+                self.rows,
+                vectors[unsure],
+                least,
+                care=self._care,
+                depth=first,
+                most=most if k == MANY else first,
+                only=only,
+            )
+            if self.most_effort > 1:  # what was looked into has the k best
+                sure &= np.array([len(rows) <= k for _, rows in some])
+            for i, pair in zip(unsure, some, strict=True):
+                found[i] = pair
+            unsure = unsure[~sure]
         for i, exact in zip(unsure, scan_above(vectors[unsure], self.rows, least, only), strict=True):
             found[i] = exact
         return found
@@ -218,7 +234,9 @@ class Index:
             return _nothing, k, 0
         first = min(deep.first_depth(k, self.facts.spread), max(most, 2 * k))
         if codes.selects:
-            effort = looks(self.facts.tiers, k, codes.most_effort, count / total)
+            effort = looks(self.facts.tiers, k, codes.most_effort, count / total if codes.walks else 1)
+            if codes.walks and only is not None and effort[0].effort == codes.most_effort:
+                return _nothing, k, 0  # so much of a graph is not all of it
             return partial(codes.candidates, looks=effort, only=only), first, most
         return codes.candidates, int(first * total / count), most
 
