@@ -20,6 +20,7 @@ DATABASE, LOCK = "store.sqlite", "lock"
 NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
+ANY_TABLE = "SELECT count(*) FROM sqlite_master"
 UNREADABLE = sqlite3.Error, UnicodeDecodeError  # the latter where SQLite quotes damaged text
 
 # changed to the letter, it is another format: what a store has is compared with it
@@ -169,10 +170,13 @@ def check_vacant(folder: Path) -> None:
     ------
     OutputExists
         when there is a file, a store or anything else in the folder.
+    StoreLocked
+        when it is a store that another process is writing.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputExists(f"{folder} is a file; give --out the name of a new folder")
     if is_store(folder):
+        acquire(folder).release()  # another process may be making it just now
         raise OutputExists(f"{folder} holds an index already")
     others = sorted(child.name for child in folder.iterdir() if child.name not in LEFT_OVER) if folder.is_dir() else []
     if others:
@@ -180,7 +184,10 @@ def check_vacant(folder: Path) -> None:
 
 
 def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
-    """Open the database of a store; a reader never changes the folder's content."""
+    """Open the database of a store; a reader never changes what it holds.
+
+    A log whose shared memory was left behind when the folder was copied is taken over first, as SQLite does it.
+    """
     file = folder / DATABASE
     if write:
         database = _opened(file, "PRAGMA synchronous = FULL")
@@ -188,9 +195,22 @@ def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
         return database
     uri = f"{file.absolute().as_uri()}?mode=ro"
     try:
-        return _opened(uri, "SELECT count(*) FROM sqlite_master", uri=True)
-    except sqlite3.OperationalError:  # a folder that may not be written to has no place for the log's shared memory
+        return _opened(uri, ANY_TABLE, uri=True)
+    except sqlite3.OperationalError:  # there is no shared memory for the log, and a reader makes none
+        if has_log(folder):
+            try:
+                _opened(file.absolute().as_uri() + "?mode=rw", ANY_TABLE, uri=True).close()
+                return _opened(uri, ANY_TABLE, uri=True)
+            except sqlite3.OperationalError as error:
+                what = f"{error}; {DATABASE}-wal can be read only where it may be written: copy the folder there"
+                raise sqlite3.OperationalError(what) from error
         return _opened(f"{uri}&immutable=1", "SELECT 1", uri=True)
+
+
+def has_log(folder: Path) -> bool:
+    """Tell whether a store's database has a log that was not yet taken over."""
+    log = folder / f"{DATABASE}-wal"
+    return log.is_file() and log.stat().st_size > 0
 
 
 def _opened(file: Path | str, first: str, *, uri: bool = False) -> sqlite3.Connection:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewshot.database import DATABASE
+from fewshot.database import DATABASE, has_log
 
 LENGTH = 100
 PAGE = 4096  # bytes of a page, SQLite's choice since 3.12
@@ -23,7 +23,12 @@ CONSTANT = {  # where they begin -> bytes
 
 
 def header_changed(folder: Path) -> bool:
-    """Tell whether the header of a store's database is not as it was written."""
+    """Tell whether the header of a store's database is not as it was written.
+
+    Until the log of a new store is first taken over, its file is one empty page, of which nothing counts.
+    """
+    if has_log(folder) and (folder / DATABASE).stat().st_size <= PAGE:
+        return False
     with open(folder / DATABASE, "rb") as file:
         head = file.read(LENGTH)
     writes, reads = head[18:20]

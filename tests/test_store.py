@@ -14,6 +14,7 @@ from fewshot.database import acquire, connect
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, StoreLocked, UnknownName
 from fewshot.store import Store
+from fewshot.upkeep import verify
 
 INSERT = "INSERT INTO files VALUES (?, ?, (SELECT row FROM contents WHERE digest = ?2), 1, 1, ?, ?, ?)"
 
@@ -243,6 +244,43 @@ def test_a_store_that_may_only_be_read(filled, tmp_path, monkeypatch):
     monkeypatch.setattr(sqlite3, "connect", connect)
     with Store.open(tmp_path / "copy") as store:
         np.testing.assert_array_equal(store.embeddings(), vectors)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_new_store_whose_log_was_not_taken_over_is_whole(tmp_path, written):
+    """As after kill -9 in a first build: the database's own file is one empty page."""
+    path = tmp_path / "index"
+    with make(path) as store:
+        if written:
+            put(store, ["a"], np.ones((1, 3), np.float32), [("/x/1", "a", "cat", "ok", "")])
+        assert not verify(path)  # while it is being written, too
+        shutil.copytree(path, tmp_path / "killed")
+    assert (tmp_path / "killed" / "store.sqlite").stat().st_size <= 4096
+    assert not verify(tmp_path / "killed")
+
+
+def test_a_copy_without_the_shared_memory_of_its_log_lacks_nothing(filled, tmp_path):
+    path, _ = filled
+    with Store.open(path, write=True) as store:
+        put(store, ["d"], np.ones((1, 3), np.float32), [("/x/6", "d", "cat", "ok", "")])
+        shutil.copytree(path, tmp_path / "copy")
+    (tmp_path / "copy" / "store.sqlite-shm").unlink()
+    with Store.open(tmp_path / "copy") as store:
+        assert [entry.path for entry in store.entries()][-1] == "/x/6"
+
+
+def test_a_log_that_cannot_be_read_is_told(filled, tmp_path, monkeypatch):
+    path, _ = filled
+    with Store.open(path, write=True) as store:
+        put(store, ["d"], np.ones((1, 3), np.float32), [("/x/6", "d", "cat", "ok", "")])
+        shutil.copytree(path, tmp_path / "copy")
+
+    def unopenable(*_, **__):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr("fewshot.database._opened", unopenable)
+    with pytest.raises(FormatError, match=r"store.sqlite-wal can be read only where it may be written"):
+        Store.open(tmp_path / "copy")
 
 
 def test_another_encoder_is_refused_with_both_named(filled):
