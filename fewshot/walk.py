@@ -22,6 +22,7 @@ class Found(NamedTuple):
     size: int  # bytes
     mtime_ns: int
     label: str | None
+    changed_ns: int = 0  # content, name or permissions
 
 
 def has_image_suffix(name: str) -> bool:
@@ -43,7 +44,7 @@ def walk(root: str | Path) -> Iterator[Found]:
     try:
         info = os.stat(top)
         if not os.path.isdir(top):
-            yield Found(top, info.st_size, info.st_mtime_ns, None)
+            yield Found(top, info.st_size, info.st_mtime_ns, None, info.st_ctime_ns)
             return
         os.scandir(top).close()
     except (OSError, ValueError) as error:
@@ -89,4 +90,4 @@ def _found(entry: os.DirEntry[str], label: str | None) -> Found:
         info = entry.stat()
     except OSError:  # a link to nowhere: reading it will tell
         return Found(entry.path, 0, 0, label)
-    return Found(entry.path, info.st_size, info.st_mtime_ns, label)
+    return Found(entry.path, info.st_size, info.st_mtime_ns, label, info.st_ctime_ns)

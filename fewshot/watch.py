@@ -14,7 +14,7 @@ from fewshot.store import Store
 from fewshot.walk import walk
 
 LONGEST = 1e6  # seconds between looks, some eleven days
-State = frozenset[tuple[str, int, int]]
+State = frozenset[tuple[str, int, int, int]]
 
 
 def watch(
@@ -29,7 +29,7 @@ def watch(
 ) -> None:
     """Bring the index `out` up to date with `roots`, at first and whenever a file appears, changes or goes.
 
-    Looks every `interval` seconds, by path, size and time; the encoder is loaded once. `tell` gets the counts of every
+    Looks every `interval` seconds, by path, size and times; the encoder is loaded once. `tell` gets the counts of every
     update, and a line when updates have to wait, once for each reason. Runs until interrupted; between updates nothing
     is locked.
 
@@ -48,7 +48,7 @@ def watch(
     if told:
         tell(build_index(roots, out, encoder=encoder, device=device))
     seen: State | None = None
-    waiting = ""
+    skipped, waiting = 0, ""
     while True:
         try:
             now = _state(roots)
@@ -56,9 +56,9 @@ def watch(
                 with Store.open(out, write=True) as store:
                     model = model or load_encoder(encoder or store.encoder, device)
                     counts = update(store, roots, encoder=model)
-                if not told or counts.embedded or counts.copies or counts.gone:
+                if not told or counts.embedded or counts.copies or counts.gone or counts.skipped != skipped:
                     tell(counts)
-                seen, told = now, True
+                seen, told, skipped = now, True, counts.skipped
             waiting = ""
         except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
             if str(error) != waiting:
@@ -68,4 +68,4 @@ def watch(
 
 
 def _state(roots: Sequence[str | Path]) -> State:
-    return frozenset((found.path, found.size, found.mtime_ns) for root in roots for found in walk(root))
+    return frozenset((f.path, f.size, f.mtime_ns, f.changed_ns) for root in roots for f in walk(root))

@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+import fewshot.watch as watch_module
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import InvalidOption
 from fewshot.store import Store
@@ -46,6 +47,31 @@ def test_what_happens_between_two_looks_is_in_the_index(tmp_path, monkeypatch):
     ]
     assert any(getattr(what, "gone", 0) == 1 for what in told)
     Store.open(out, write=True).close()  # nothing is locked
+
+
+def test_a_file_is_looked_at_again_when_its_permissions_change(tmp_path, monkeypatch):
+    photos, told, looks = tmp_path / "photos", [], []
+    photos.mkdir()
+    for name in "12":
+        Image.new("RGB", (4, 4), "red").save(photos / f"{name}.png")
+    (photos / "2.png").write_bytes(b"no picture")
+
+    def look(seconds):
+        looks.append(len(told))
+        if len(looks) == 2:
+            (photos / "2.png").chmod(0o600)
+        elif len(looks) == 3:
+            (photos / "3.png").write_bytes(b"nor this")
+        elif len(looks) == 5:
+            raise Stop
+
+    updates = []
+    real = watch_module.update
+    monkeypatch.setattr(watch_module, "update", lambda *a, **b: updates.append(len(looks)) or real(*a, **b))
+    with pytest.raises(Stop):
+        watch([photos], tmp_path / "index", encoder="toy", device="cpu", tell=told.append, sleep=look)
+    assert updates == [0, 2, 3]
+    assert [what.skipped for what in told if what.skipped] == [1, 1, 2]
 
 
 def test_what_it_waits_for_is_told_once(tmp_path):
