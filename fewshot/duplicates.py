@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewshot.arrays import to_tensor
+from fewshot.errors import InvalidOption
 
 if TYPE_CHECKING:
     from fewshot.index import Index
@@ -70,7 +72,15 @@ def pairs_above(index: Index, least: float, *, block: int = BLOCK) -> Iterator[P
 
 
 def duplicate_paths(store: Store, index: Index, least: float) -> Iterator[tuple[str, str, float]]:
-    """Yield the paths of near-duplicate pictures with their cosine: identical files first, then by first row."""
+    """Yield the paths of near-duplicate pictures with their cosine: identical files first, then by first row.
+
+    Raises
+    ------
+    InvalidOption
+        for a `least` that is no number.
+    """
+    if math.isnan(least):
+        raise InvalidOption("the least cosine must be a number, got nan")
     entries = store.entries()
     paths: dict[int, list[str]] = {}
     for entry in entries:

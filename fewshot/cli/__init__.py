@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -106,8 +108,16 @@ def cli() -> None:
     """Search and classify your own pictures with few or no labelled examples."""
 
 
+def _interrupted(*_: object) -> None:
+    """Stop in good order at the first Ctrl-C and at once at the second; nothing on disk depends on the order."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    raise KeyboardInterrupt
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point of the `fewshot` command."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, _interrupted)
     warnings.formatwarning = _warn_in_one_line
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -77,6 +78,8 @@ def build(
     that are gone are dropped, and an interrupted build goes on where it stopped when the same command is run again.
     """
     from fewshot.build import build_index
+    from fewshot.database import is_store
+    from fewshot.store import Store
 
     if address and engine != "ray":
         raise click.UsageError("--address is for --engine ray")
@@ -87,6 +90,8 @@ def build(
         check(address)  # before an index is begun
         cluster = RayEngine(address, device=device)
         device = "cpu"  # this process only hands out the work
+    with Store.open(out) if is_store(Path(out)) else nullcontext() as store:
+        wanted = set_kind(store, kind, recall, memory)
     with _kept_on_interrupt(out):
         counts = build_index(
             folders,
@@ -97,7 +102,7 @@ def build(
             dtype=dtype,
             engine=cluster,
             progress=True,
-            wanted=set_kind(kind, recall, memory),
+            wanted=wanted,
         )
     _tell(out, counts, as_json)
 

@@ -8,25 +8,31 @@ import click
 
 if TYPE_CHECKING:
     from fewshot.index_plan import Wanted
+    from fewshot.store import Store
 
+NEARLY = 0.002  # of the recall: so much of it is chance
 KIND = click.option(
     "--kind", help="auto, exact, fast, ivf, hnsw, pq, sq, or a FAISS factory string.  [default: the index's, or auto]"
 )
-RECALL = click.option("--recall", type=float, help="Share of the true ten nearest to find.  [default: 0.999]")
-MEMORY = click.option("--memory", metavar="SIZE", help="Memory that searching may take, e.g. 500MB.  [default: any]")
+RECALL = click.option(
+    "--recall", type=float, help="Share of the true ten nearest to find.  [default: the index's, or 0.999]"
+)
+MEMORY = click.option(
+    "--memory", metavar="SIZE", help="Memory that searching may take, e.g. 500MB.  [default: the index's, or any]"
+)
 
 
-def set_kind(kind: str | None, recall: float | None, memory: str | None) -> Wanted | None:
-    """Return what is wanted, or None when none of it was said."""
+def set_kind(store: Store | None, kind: str | None, recall: float | None, memory: str | None) -> Wanted | None:
+    """Return what is wanted of an index, what was not said as it is there; None when nothing was said."""
     if kind is None and recall is None and memory is None:
         return None
-    from fewshot.index_plan import Wanted, read_size
+    from fewshot.index_plan import Wanted, read_size, wanted_of
 
-    plain = Wanted()
+    before = Wanted() if store is None else wanted_of(store)
     return Wanted(
-        plain.kind if kind is None else kind,
-        plain.recall if recall is None else recall,
-        None if memory is None else read_size(memory),
+        before.kind if kind is None else kind,
+        before.recall if recall is None else recall,
+        before.memory if memory is None else read_size(memory),
     )
 
 
@@ -46,7 +52,9 @@ def tune(index: str, kind: str | None, recall: float | None, memory: str | None)
     from fewshot.store import Store
 
     with Store.open(index, write=True) as store:
-        wanted = set_kind(kind, recall, memory) or wanted_of(store)
+        wanted = set_kind(store, kind, recall, memory) or wanted_of(store)
         click.echo(f"building {plan(wanted, store.rows, store.dim)}", err=True)
         facts = rebuild_index(store, wanted).facts
     click.echo(f"{index}: {facts}")
+    if facts.recall.get("pictures", 1) < wanted.recall - NEARLY:
+        click.echo(f"this is less than the recall of {wanted.recall:g} asked for; another kind may reach it", err=True)

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -229,6 +232,30 @@ def test_interrupting_a_build_keeps_what_was_embedded(photos, tmp_path, monkeypa
     assert "run the same command to go on" in result.stderr
     monkeypatch.undo()
     assert "4 embedded" in run("index", "build", photos, "--out", tmp_path / "index").stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
+def test_a_second_interrupt_ends_at_once_and_without_a_crash(tmp_path):
+    """The cleaning up after the first takes forever here."""
+    script = tmp_path / "slow.py"
+    script.write_text(
+        "import sys, time\n"
+        "from fewshot.cli import cli, main\n"
+        "@cli.command()\n"
+        "def slow():\n"
+        "    try:\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        print('cleaning', flush=True)\n"
+        "        time.sleep(60)\n"
+        "main(['slow'])\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        for line in ("ready\n", "cleaning\n"):
+            assert process.stdout.readline() == line
+            process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
 
 
 def test_an_empty_path_is_not_the_current_folder(photos, index, monkeypatch):

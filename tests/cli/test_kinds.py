@@ -9,6 +9,8 @@ from PIL import Image
 from skimage import data
 
 from fewshot.cli import cli
+from fewshot.index_plan import Wanted, wanted_of
+from fewshot.store import Store
 
 
 def run(*words, code=0):
@@ -57,6 +59,15 @@ def test_tune_and_info(photos, index, tmp_path):
     assert run("query", again, "red", "--top", 2).stdout == run("query", index, "red", "--top", 2).stdout
 
 
+def test_what_is_not_said_stays_as_the_index_has_it(photos, index):
+    run("index", "tune", index, "--kind", "sq", "--memory", "1GB")
+    assert "sq (SQ8)" in run("index", "tune", index, "--recall", 0.9).stdout
+    assert "sq (SQ8)" in run("index", "tune", index).stdout
+    run("index", "build", photos, "--out", index, "--recall", 0.95)
+    with Store.open(index) as store:
+        assert wanted_of(store) == Wanted("sq", 0.95, 10**9)
+
+
 def test_wrong_wishes(photos, index, tmp_path):
     assert "FAISS rejects the factory string 'PQ7x'" in error("index", "tune", index, "--kind", "PQ7x")
     assert "recall must lie between 0 and 1" in error("index", "tune", index, "--recall", 3)
@@ -90,6 +101,9 @@ def test_query_by_path_and_score(photos, index):
 
 
 def test_duplicates(photos, index):
+    refused = run("duplicates", index, "--threshold", "nan", "--json", code=2)
+    assert not refused.stdout
+    assert "must be a number" in refused.stderr
     lines = run("duplicates", index, "--threshold", 0.9999)
     assert lines.stdout == f"1.0000  {photos}/blue/copy.png  {photos}/red/0.png\n"
     assert "1 pairs" in lines.stderr
