@@ -234,10 +234,10 @@ class Index:
             return _nothing, k, 0
         first = min(deep.first_depth(k, self.facts.spread), max(most, 2 * k))
         if codes.selects:
-            effort = looks(self.facts.tiers, k, codes.most_effort, count / total if codes.walks else 1)
-            if codes.walks and only is not None and effort[0].effort == codes.most_effort:
-                return _nothing, k, 0  # so much of a graph is not all of it
-            return partial(codes.candidates, looks=effort, only=only), first, most
+            tiers, whole, share = self.facts.tiers, codes.most_effort, count / total if codes.walks else 1
+            if codes.walks and tiers and looks(tiers, k, 2 * whole, share)[0].effort == 2 * whole:
+                return _nothing, k, 0  # that much of a graph is not looked into
+            return partial(codes.candidates, looks=looks(tiers, k, whole, share), only=only), first, most
         return codes.candidates, int(first * total / count), most
 
 
