@@ -1,4 +1,4 @@
-"""Kill building, adding, removing and compacting at random points, and look what is left.
+"""Kill first builds, later ones, adding, removing and compacting at random points, and look what is left.
 
 Each child is forked from this process, so that a kill costs a fraction of a second. Half of the children kill
 themselves at a random event (a step inside SQLite, a sync, a rename, a deletion), half are killed from outside at a
@@ -14,6 +14,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a forked child would wait f
 import argparse
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import sys
@@ -28,13 +29,14 @@ from PIL import Image
 
 from fewshot import store as store_module
 from fewshot.build import refresh_index, remove, update
+from fewshot.database import is_store
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.images import open_image
 from fewshot.store import Store
 from fewshot.upkeep import compact, verify
 
 STEPS = 50  # SQLite's steps an event
-OPERATIONS = ("build", "add", "remove", "compact")
+OPERATIONS = ("create", "build", "add", "remove", "compact")
 
 
 def picture(path: Path, rng: random.Random) -> None:
@@ -44,14 +46,20 @@ def picture(path: Path, rng: random.Random) -> None:
 
 
 def entries(out: Path) -> dict[str, np.ndarray]:
+    if not is_store(out):  # killed before there was one
+        return {}
     with Store.open(out) as store:
         rows = store.embeddings(verify=True)
         return {entry.path: np.array(rows[entry.row]) for entry in store.entries()}
 
 
+def create(out: Path, encoder: ToyEncoder) -> Store:
+    return Store.create(out, encoder=encoder.name, fingerprint=encoder.fingerprint, dim=encoder.dim)
+
+
 def run(operation: str, root: Path, out: Path, encoder: ToyEncoder, said: int) -> None:
     """Do one thing to the store; write the number of files after every commit."""
-    with Store.open(out, write=True) as store:
+    with create(out, encoder) if operation == "create" else Store.open(out, write=True) as store:
         real = store.writing
         depth = 0
 
@@ -70,7 +78,7 @@ def run(operation: str, root: Path, out: Path, encoder: ToyEncoder, said: int) -
                 os.write(said, json.dumps(listed).encode() + b"\n")
 
         store.writing = Told
-        if operation == "build":
+        if operation in ("create", "build"):
             update(store, [root / "photos"], encoder=encoder, batch=4)
         elif operation == "add":
             update(store, [root / "more"], encoder=encoder, batch=3, label="more")
@@ -153,7 +161,7 @@ def check(operation: str, before: dict, now: dict, said: bytes, expected) -> Non
     """Compare what is there after a kill with what was there before and what was said to be committed."""
     lines = [line for line in said.split(b"\n")[:-1] if line]
     last = set(json.loads(lines[-1])) if lines else set(before)
-    if operation in ("build", "add"):
+    if operation in ("create", "build", "add"):
         assert last <= set(now), f"{operation}: lost {sorted(last - set(now))[:3]}"
         assert set(before) <= set(now), "lost what was there before"
     elif operation == "remove":
@@ -180,22 +188,24 @@ def fault_runs(kills: int, seed: int, folder: Path) -> dict[str, object]:
 
     for i in range(8):
         picture(root / "photos" / f"{i}.png", rng)
-    with Store.create(out, encoder=encoder.name, fingerprint=encoder.fingerprint, dim=encoder.dim) as store:
+    with create(out, encoder) as store:
         update(store, [root / "photos"], encoder=encoder)
     done: Counter[str] = Counter()
     typical = dict.fromkeys(OPERATIONS, (200, 0.1))
     number = 0
     while sum(done.values()) < kills:
         number += 1
-        operation = OPERATIONS[number % 4]
+        operation = OPERATIONS[number % len(OPERATIONS)]
+        place = folder / "fresh" if operation == "create" else out
+        shutil.rmtree(folder / "fresh", ignore_errors=True)
         for i in range(rng.randrange(1, 6)):
             if operation in ("build", "add"):
                 picture(root / ("photos" if operation == "build" else "more") / f"{number}-{i}.png", rng)
-        before = entries(out)
+        before = entries(place)
         events, seconds = typical[operation]
         outside = rng.random() < 0.5
         start = time.perf_counter()
-        process, said, count = child(operation, root, out, encoder, 0 if outside else rng.randrange(1, events + 1))
+        process, said, count = child(operation, root, place, encoder, 0 if outside else rng.randrange(1, events + 1))
         if outside:
             time.sleep(rng.random() * seconds)
             os.kill(process, signal.SIGKILL)
@@ -207,9 +217,9 @@ def fault_runs(kills: int, seed: int, folder: Path) -> dict[str, object]:
             done[f"{operation}, {'from outside' if outside else 'at an event'}"] += 1
         else:
             typical[operation] = max(int(counted or 0), 10), time.perf_counter() - start
-        problems = verify(out)
+        problems = verify(place) if is_store(place) else []
         assert not problems, f"{operation} left damage: {problems}"
-        check(operation, before, entries(out), told, expected)
+        check(operation, before, entries(place), told, expected)
         if len(before) > 60:
             with Store.open(out, write=True) as store:
                 remove(store, ["*"])
