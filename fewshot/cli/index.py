@@ -67,7 +67,7 @@ def build(
     memory: str | None,
     device: str,
     batch: int | None,
-    dtype: str,
+    dtype: str | None,
     engine: str,
     address: str | None,
     as_json: bool,
@@ -92,6 +92,8 @@ def build(
         device = "cpu"  # this process only hands out the work
     with Store.open(out) if is_store(Path(out)) else nullcontext() as store:
         wanted = set_kind(store, kind, recall, memory)
+        if store is not None and dtype not in (None, store.dtype):
+            raise click.UsageError(f"{out} keeps {store.dtype}; to change that, export it and import it with --dtype")
     with _kept_on_interrupt(out):
         counts = build_index(
             folders,
@@ -99,7 +101,7 @@ def build(
             encoder=encoder,
             device=device,
             batch=batch,
-            dtype=dtype,
+            dtype=dtype or "float32",
             engine=cluster,
             progress=True,
             wanted=wanted,

@@ -16,9 +16,7 @@ JSON_FLAG = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 DTYPE = click.option(
     "--dtype",
     type=click.Choice(["float32", "float16"]),
-    default="float32",
-    show_default=True,
-    help="Numbers of a new index; float16 takes half the space.",
+    help="Numbers of a new index; float16 takes half the space.  [default: float32]",
 )
 
 
@@ -81,7 +79,7 @@ def export(index: str, target: Path, force: bool) -> None:
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the new index.")
 @click.option("--encoder", default="", help="Encoder that made the embeddings; needed to search by text or picture.")
 @DTYPE
-def import_(source: Path, out: str, encoder: str, dtype: str) -> None:
+def import_(source: Path, out: str, encoder: str, dtype: str | None) -> None:
     """Make an index from embeddings, or from a folder that clip-retrieval wrote.
 
     FILE is an .npz with `embeddings` [n, D] and `paths` [n], and if there are any `labels` [n], or a .parquet with the
@@ -92,7 +90,7 @@ def import_(source: Path, out: str, encoder: str, dtype: str) -> None:
 
     made = load_encoder(encoder, "cpu") if encoder else None
     fingerprint, width = (made.fingerprint, made.dim) if made else ("", None)
-    count = import_into(source, out, encoder=encoder, fingerprint=fingerprint, width=width, dtype=dtype)
+    count = import_into(source, out, encoder=encoder, fingerprint=fingerprint, width=width, dtype=dtype or "float32")
     click.echo(f"{count} pictures imported into {out}")
 
 

@@ -223,6 +223,13 @@ def test_wrong_queries(photos, index, tmp_path):
     assert "not a picture" in error("query", index, photos / "broken.jpg")
 
 
+def test_the_type_of_the_numbers_is_that_of_a_new_index_only(photos, index):
+    for words in ((), ("--dtype", "float32")):
+        run("index", "build", photos, "--out", index, *words)
+    result = run("index", "build", photos, "--out", index, "--dtype", "float16", code=2)
+    assert "keeps float32; to change that, export it and import it with --dtype" in result.stderr
+
+
 def test_interrupting_a_build_keeps_what_was_embedded(photos, tmp_path, monkeypatch):
     def interrupt(self, batch):
         raise KeyboardInterrupt
