@@ -116,7 +116,7 @@ class Index:
                 most=most if k == MANY else first,
                 only=only,
             )
-            if self.most_effort > 1:  # what was looked into has the k best
+            if self.most_effort > 1 and self._gpu is None:  # what was looked into has the k best
                 sure &= np.array([len(rows) <= k for _, rows in some])
             for i, pair in zip(unsure, some, strict=True):
                 found[i] = pair

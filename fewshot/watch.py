@@ -44,11 +44,12 @@ def watch(
         raise InvalidOption(f"interval must be above 0 and at most {LONGEST:g} seconds, got {interval}")
     check_sources(roots)
     model: Encoder | None = None
-    told = not is_store(Path(out))
-    if told:
-        tell(build_index(roots, out, encoder=encoder, device=device))
     seen: State | None = None
-    skipped, waiting = 0, ""
+    skipped, waiting = -1, ""  # -1: nothing was told yet
+    if not is_store(Path(out)):
+        counts = build_index(roots, out, encoder=encoder, device=device)
+        tell(counts)
+        skipped = counts.skipped
     while True:
         try:
             now = _state(roots)
@@ -56,9 +57,9 @@ def watch(
                 with Store.open(out, write=True) as store:
                     model = model or load_encoder(encoder or store.encoder, device)
                     counts = update(store, roots, encoder=model)
-                if not told or counts.embedded or counts.copies or counts.gone or counts.skipped != skipped:
+                if counts.embedded or counts.copies or counts.gone or counts.skipped != skipped:
                     tell(counts)
-                seen, told, skipped = now, True, counts.skipped
+                seen, skipped = now, counts.skipped
             waiting = ""
         except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
             if str(error) != waiting:

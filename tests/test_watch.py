@@ -71,7 +71,7 @@ def test_a_file_is_looked_at_again_when_its_permissions_change(tmp_path, monkeyp
     with pytest.raises(Stop):
         watch([photos], tmp_path / "index", encoder="toy", device="cpu", tell=told.append, sleep=look)
     assert updates == [0, 2, 3]
-    assert [what.skipped for what in told if what.skipped] == [1, 1, 2]
+    assert [what.skipped for what in told if what.skipped] == [1, 2]  # each but once
 
 
 def test_what_it_waits_for_is_told_once(tmp_path):
