@@ -1,18 +1,18 @@
 """Pictures read, decoded and prepared ahead of the encoder, by threads or, for a GPU, by processes; memory is bounded.
 
 Threads of one Python process share a lock that decoding holds about half of the time: beyond two of them little is
-gained. That is enough beside a network that runs on the CPU, and starves a GPU.
+gained. That is enough beside a network that runs on the CPU, and starves a GPU. Until the first process is ready,
+which takes some seconds, threads read there as well, a few pictures at a time, so that they soon hand over.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -27,10 +27,10 @@ from fewshot.encoders import Encoder
 from fewshot.errors import ImageError
 from fewshot.images import content_hash, memory_kept, read_file
 
-TRIAL = 1.0  # seconds that threads read alone
-PAYS = 8.0  # seconds of more work for threads that pay for starting processes
+MANY = 256  # pictures that pay for starting processes, even where they turn out not to be needed
 CORES = 4  # fewer do not
 CHUNK = 16  # pictures that a process is given at a time
+FEW = 4  # pictures that a thread takes while no process is ready
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 Known = Callable[[Sequence[str]], Collection[str]]  # tells those of some content hashes that need no embedding
@@ -59,20 +59,14 @@ def load_ahead(
     """Yield prepared pictures in the order of the sources, at most `ahead` of them waiting, and a few a worker.
 
     Files are hashed if `known` is given, and threads do not decode what it knows. Where the encoder is on a GPU and
-    there are cores enough, processes take over after a second, unless what is left of `total` is soon done.
+    there are cores enough, processes read, unless there are but few pictures in `total`.
     """
     jobs: Iterator[tuple[int, ImageSource]] = enumerate(sources)
-    count, done, begin = workers or cores(), 0, time.monotonic()
-    in_threads = partial(_in_threads, partial(load, encoder, known=known), workers=count, ahead=ahead)
-    if encoder.device.type == "cuda" and count >= CORES:
-        for item in in_threads(_for_seconds(TRIAL, jobs)):
-            yield item
-            done += 1
-        first = [*islice(jobs, 1)]
-        jobs = chain(first, jobs)
-        if first and (total is None or (total - done) * (time.monotonic() - begin) > PAYS * done):
-            yield from _in_processes(encoder, jobs, known, count, -(-ahead // CHUNK))
-    yield from in_threads(jobs)
+    count = workers or cores()
+    if encoder.device.type == "cuda" and count >= CORES and (total is None or total >= MANY):
+        yield from _in_processes(encoder, jobs, known, count, -(-ahead // CHUNK))
+    else:
+        yield from _in_threads(partial(load, encoder, known=known), jobs, count, ahead)
 
 
 def _in_processes(
@@ -84,19 +78,11 @@ def _in_processes(
             told, pixels = decoders.do(chunk)
             return chunk, told, pixels, () if known is None else known([digest for digest, _ in told])
 
-        for chunk, told, pixels, there in _in_threads(read, _chunks(jobs), count, ahead):
+        for chunk, told, pixels, there in _in_threads(read, _chunks(jobs, decoders), count, ahead):
             decoded = iter(pixels)
             for (position, source), (digest, reason) in zip(chunk, told, strict=True):
                 picture = None if reason else next(decoded)
                 yield Loaded(position, source, digest, None if digest in there else picture, reason)
-
-
-def _for_seconds(seconds: float, jobs: Iterator[Job]) -> Iterator[Job]:
-    end = time.monotonic() + seconds
-    for job in jobs:
-        yield job
-        if time.monotonic() >= end:
-            return
 
 
 def _in_threads(work: Callable[[Job], Done], jobs: Iterable[Job], workers: int, ahead: int) -> Iterator[Done]:
@@ -115,8 +101,8 @@ def _in_threads(work: Callable[[Job], Done], jobs: Iterable[Job], workers: int, 
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _chunks(jobs: Iterator[tuple[int, ImageSource]]) -> Iterator[Chunk]:
-    while chunk := [*islice(jobs, CHUNK)]:
+def _chunks(jobs: Iterator[tuple[int, ImageSource]], decoders: Decoders) -> Iterator[Chunk]:
+    while chunk := [*islice(jobs, CHUNK if decoders.pids else FEW)]:
         yield chunk
 
 

@@ -1,6 +1,7 @@
 """With processes the stream is what it is with threads alone, in order, and leaves none behind."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from fewshot.images import content_hash
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let processes begin after three pictures, five at a time."""
-    for name, value in {"TRIAL": 0.0, "PAYS": 0.0, "CORES": 2, "CHUNK": 5}.items():
+    """Let processes read few pictures, five at a time."""
+    for name, value in {"MANY": 20, "CORES": 2, "CHUNK": 5}.items():
         monkeypatch.setattr(reading, name, value)
 
 
@@ -103,40 +104,50 @@ def test_known_content_is_left_out(encoder: Encoder, paths: list[Path]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trial", "pays", "total", "workers", "device"),
+    ("total", "workers", "device"),
     [
-        (60.0, 0.0, None, 2, "cuda"),  # done while they are tried
-        (0.1, 60.0, 200, 2, "cuda"),  # little is left
-        (0.0, 0.0, None, 1, "cuda"),  # one core
-        (0.0, 0.0, None, 2, "cpu"),
+        (19, 2, "cuda"),  # few pictures
+        (None, 1, "cuda"),  # one core
+        (None, 2, "cpu"),
     ],
 )
 def test_when_threads_are_enough(
-    encoder: Encoder,
-    paths: list[Path],
-    asked: list[Decoders],
-    monkeypatch: pytest.MonkeyPatch,
-    trial: float,
-    pays: float,
-    total: int | None,
-    workers: int,
-    device: str,
+    encoder: Encoder, paths: list[Path], asked: list[Decoders], total: int | None, workers: int, device: str
 ) -> None:
-    monkeypatch.setattr(reading, "TRIAL", trial)
-    monkeypatch.setattr(reading, "PAYS", pays)
     encoder.device = torch.device(device)
-    parts = stream(encoder, paths * 5, batch=8, workers=workers, total=total)
-    assert sum(len(part.kept) + len(part.skipped) for part in parts) == 200
+    parts = stream(encoder, paths[13:32], batch=8, workers=workers, total=total)
+    assert sum(len(part.kept) for part in parts) == 19
     assert not asked
 
 
-def test_processes_come_after_a_while_where_much_is_left(
-    encoder: Encoder, paths: list[Path], asked: list[Decoders], monkeypatch: pytest.MonkeyPatch
+def test_processes_take_over_once_they_are_ready(
+    encoder: Encoder, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "TRIAL", 0.02)
-    parts = [*stream(encoder, paths * 20, batch=8, workers=2, total=800)]
-    assert [at for part in parts for at in part.kept] == [i for i in range(800) if i % 40 not in (11, 12)]
-    assert len(asked) == 1
+    made: list[Decoders] = []
+    sizes: list[int] = []
+
+    class Noted(Decoders):
+        def __init__(self, *given) -> None:
+            super().__init__(*given)
+            made.append(self)
+
+        def do(self, jobs: list) -> object:
+            sizes.append(len(jobs))
+            return super().do(jobs)
+
+    def sources() -> Iterator[Path]:
+        yield paths[0]
+        while not made[0].pids:
+            yield paths[1]
+        yield from paths
+
+    monkeypatch.setattr(reading, "Decoders", Noted)
+    monkeypatch.setattr(reading, "FEW", 2)
+    parts = [*stream(encoder, sources(), batch=8, workers=2)]
+    positions = [at for part in parts for at in part.kept]
+    assert positions == sorted(positions)
+    assert sizes[0] == 2
+    assert 5 in sizes
 
 
 def test_an_error_in_the_encoder_is_not_swallowed(

@@ -63,7 +63,7 @@ def test_processes_read_for_it(gpu: torch.device, folder: Path, monkeypatch: pyt
                 self._ready.put(worker)
 
     monkeypatch.setattr(reading, "Decoders", Ready)
-    for name, value in {"TRIAL": 0.0, "PAYS": 0.0, "CORES": 1, "CHUNK": 4}.items():
+    for name, value in {"MANY": 24, "CORES": 1, "CHUNK": 4}.items():
         monkeypatch.setattr(reading, name, value)
     for _ in range(2):
         found = embed_images(encoder, paths, batch=8)
