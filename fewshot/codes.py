@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.arrays import TINY
+from fewshot.centres import Centres, Near
 from fewshot.effort import ANY, Look
 from fewshot.errors import InvalidOption
 from fewshot.rotation import balanced
@@ -21,14 +22,13 @@ from fewshot.scan import (
     Scores,
     as_float32,
     few_threads,
-    lengths,
     load_faiss,
     selector,
 )
 
 MANY = 8  # an eighth of the lists are so many that they are put in order only for the queries that need them
 WHOLE, UNEVEN = 0.85, 2  # share of a list's rows; how many times as unevenly as by chance rows are spread over lists
-TOGETHER = 256  # queries whose lists are all put in order at a time, which bounds memory
+TOGETHER, SELECTING = 1024, 256  # queries compared with all lists at a time, and when rows are left out: bounds memory
 QUERY_BY_QUERY, LIST_BY_LIST = 11, 0  # orders in which FAISS takes fast-scan lists: the first is faster for few queries
 
 
@@ -45,6 +45,8 @@ class Codes:
         self.selects = self.probes or self.walks or plain  # can leave rows out while it searches
         nodes = 4096 if self.walks and leaf.hnsw.nb_neighbors(0) else 0
         self.most_effort = int(leaf.nlist) if self.probes else nodes if self.walks else 1
+        self._centres: Centres | None = None  # once they are needed
+        self._fast_scan, self._order = isinstance(leaf, faiss.IndexIVFFastScan), -1
         self._list_of: Rows | None = None  # [N] once it is needed
         self._held: tuple[Mask, Rows, Mask] | None = None  # rows that count, and what `_held_by_lists` told of them
 
@@ -128,10 +130,7 @@ class Codes:
         depth, looks = min(depth, len(self)), looks or (Look(ANY, self.most_effort),)
         with few_threads(len(queries)):
             if self.probes:
-                queries = self._turned(queries)
-                return (
-                    self._in_lists(queries, depth, looks) if only is None else self._among(queries, depth, looks, only)
-                )
+                return self._in_lists(self._turned(queries), depth, looks, only)
             sel = selector(only) if only is not None and self.selects else None
             effort = max(looks[0].effort, depth) if self.walks else 0
             parameters = _parameters(self._inner, effort, sel) if effort or sel is not None else None
@@ -140,15 +139,19 @@ class Codes:
 
     def nearness(self, queries: Scores) -> Scores:
         """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
-        turned = self._turned(queries)
-        return _nearness(turned, self._leaf.quantizer.search(turned, 1)[0])
+        return self._near(self._turned(queries)).nearness()
+
+    def _near(self, queries: Scores, least: int = 1) -> Near:
+        if self._centres is None:
+            self._centres = Centres(self._leaf.quantizer)
+        return self._centres.near(queries, least)
 
     def reach(self, queries: Scores, rows: Rows) -> Rows:
         """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
         leaf, list_of = self._leaf, self._lists_of_rows()
         met = np.empty(rows.shape, np.int64)
         for i, query in enumerate(self._turned(queries)):
-            order = leaf.quantizer.search(query[None], leaf.nlist)[1][0]
+            order = self._near(query[None]).best(leaf.nlist)[1][0]
             place = np.full(leaf.nlist, leaf.nlist)  # also of lists that a graph of centres does not lead to
             place[order[order >= 0]] = 1 + np.flatnonzero(order >= 0)
             met[i] = place[list_of[rows[i]]]
@@ -167,23 +170,37 @@ class Codes:
             self._list_of = list_of
         return self._list_of
 
-    def _in_lists(self, queries: Scores, depth: int, looks: tuple[Look, ...]) -> tuple[Scores, Rows]:
+    def _in_lists(self, queries: Scores, depth: int, looks: tuple[Look, ...], only: Mask | None) -> tuple[Scores, Rows]:
         """Look into the lists whose centres are nearest, into as many as each query's nearness asks for."""
-        wide = max(looks[0].effort, *(look.effort for look in looks if look.effort * MANY <= looks[-1].effort), 1)
-        reached, lists = self._leaf.quantizer.search(queries, wide)  # [Q, wide]
-        kind = np.searchsorted([-look.least for look in looks], -_nearness(queries, reached)).tolist()  # [Q]
-        scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
-        for i in set(kind):
-            here = slice(None) if kind.count(i) == len(kind) else [q for q, its in enumerate(kind) if its == i]
-            effort = looks[i].effort
-            some, near = queries[here], (reached[here, :effort], lists[here, :effort])
-            if effort > wide:
-                near = self._leaf.quantizer.search(some, effort)
-            scores[here], rows[here] = self._listed(some, depth, *near)
+        parts, step = [], TOGETHER if only is None else SELECTING
+        least = max(looks[0].effort, *(look.effort for look in looks if look.effort * MANY <= looks[-1].effort), 1)
+        for start in range(0, len(queries), step):
+            some = queries[start : start + step]
+            near = self._near(some, least)
+            parts.append(
+                self._nearest_lists(some, near, depth, looks)
+                if only is None
+                else self._among(some, near, depth, looks, only)
+            )
+        if len(parts) == 1:
+            return parts[0]
+        scores, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
         return scores, rows
 
-    def _among(self, queries: Scores, depth: int, looks: tuple[Look, ...], only: Mask) -> tuple[Scores, Rows]:
-        """Look into lists as `_in_lists` does, as if there were no rows but those of `only`, not empty.
+    def _nearest_lists(self, queries: Scores, near: Near, depth: int, looks: tuple[Look, ...]) -> tuple[Scores, Rows]:
+        kind = np.searchsorted([-look.least for look in looks], -near.nearness()).tolist()  # [Q]
+        if kind.count(kind[0]) == len(kind):
+            return self._listed(queries, depth, *near.best(looks[kind[0]].effort))
+        scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
+        for i in set(kind):
+            here = [q for q, its in enumerate(kind) if its == i]
+            scores[here], rows[here] = self._listed(queries[here], depth, *near.best(looks[i].effort, here))
+        return scores, rows
+
+    def _among(
+        self, queries: Scores, near: Near, depth: int, looks: tuple[Look, ...], only: Mask
+    ) -> tuple[Scores, Rows]:
+        """Look into lists in the same way, as if there were no rows but those of `only`, not empty.
 
         These may lie in a few lists, and none in those nearest to a query. So as many of them as a list holds on
         average count as one list. A query's nearness is told when so many were met, and by a list that is nearly whole
@@ -191,22 +208,17 @@ class Codes:
         """
         (held, whole), each = self._held_by_lists(only), len(self) / self._leaf.nlist
         efforts, leasts = np.array([look.effort for look in looks]), [-look.least for look in looks]
-        parts, sel = [], selector(only)
-        for start in range(0, len(queries), TOGETHER):
-            some = queries[start : start + TOGETHER]
-            reached, lists = self._leaf.quantizer.search(some, self._leaf.nlist)  # [q, lists] each
-            here = np.where(lists >= 0, held[lists], 0) / each
-            met = np.cumsum(here, axis=1)
-            told = (met >= np.minimum(1, met[:, -1:])) & whole[lists]
-            first = told.argmax(1)[:, None]  # [q, 1]
-            nearness = np.where(told.any(1), _nearness(some, np.take_along_axis(reached, first, 1)), ANY)
-            effort = efforts[np.searchsorted(leasts, -nearness)]  # [q]
-            wanted = (here > 0) & (met - here < effort[:, None])
-            order = np.argsort(~wanted, axis=1, kind="stable")[:, : max(wanted.sum(1).max(), 1)]
-            reached, lists = (np.take_along_axis(a, order, 1) for a in (reached, np.where(wanted, lists, -1)))
-            parts.append(self._listed(some, depth, reached, lists, sel))
-        scores, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return scores, rows
+        reached, lists = near.best(self._leaf.nlist)  # [Q, lists] each
+        here = np.where(lists >= 0, held[lists], 0) / each
+        met = np.cumsum(here, axis=1)
+        told = (met >= np.minimum(1, met[:, -1:])) & whole[lists]
+        first = told.argmax(1)[:, None]  # [Q, 1]
+        nearness = np.where(told.any(1), near.nearness(np.take_along_axis(reached, first, 1)[:, 0]), ANY)
+        effort = efforts[np.searchsorted(leasts, -nearness)]  # [Q]
+        wanted = (here > 0) & (met - here < effort[:, None])
+        order = np.argsort(~wanted, axis=1, kind="stable")[:, : max(wanted.sum(1).max(), 1)]
+        reached, lists = (np.take_along_axis(a, order, 1) for a in (reached, np.where(wanted, lists, -1)))
+        return self._listed(queries, depth, reached, lists, selector(only))
 
     def _held_by_lists(self, only: Mask) -> tuple[Rows, Mask]:
         """Count the rows of `only` in each list, and tell which lists tell nearness.  [N] -> [lists] each"""
@@ -226,8 +238,9 @@ class Codes:
     ) -> tuple[Scores, Rows]:
         """Look into given lists, -1 for none, whose centres have given inner products.  [Q, d], [Q, n] -> [Q, depth]"""
         faiss, leaf = load_faiss(), self._leaf
-        if isinstance(leaf, faiss.IndexIVFFastScan):
-            leaf.implem = QUERY_BY_QUERY if len(queries) < FEW_QUERIES else LIST_BY_LIST
+        order = QUERY_BY_QUERY if len(queries) < FEW_QUERIES else LIST_BY_LIST
+        if self._fast_scan and order != self._order:
+            leaf.implem = self._order = order
         scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
         given = [np.ascontiguousarray(a) for a in (queries, lists, reached)]  # alive until the search is over
         x, *others = (faiss.swig_ptr(a) for a in (*given, scores, rows))
@@ -270,12 +283,6 @@ def _parts(index: Any) -> tuple[list[Any], Any]:
         turns += [faiss.downcast_VectorTransform(index.chain.at(i)) for i in range(index.chain.size())]
         index = faiss.downcast_index(index.index)
     return turns, index
-
-
-def _nearness(queries: Scores, reached: Scores) -> Scores:
-    """Return the inner product with the nearest centre over a query's length.  [Q, d], [Q, lists] -> [Q]"""
-    near: Scores = reached[:, 0] / lengths(queries).clip(TINY)
-    return near
 
 
 @lru_cache(64)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fewshot.scan import Floats, Mask, Rows, Scores, by_score, inner_products, lengths
+from fewshot.scan import Floats, Mask, Rows, Scores, best_first, by_score, inner_products, lengths
 
 Ask = Callable[[Scores, int], tuple[Scores, Rows]]  # queries [Q, D], depth -> approximate scores, rows [Q, depth]
 
@@ -35,6 +35,7 @@ TOGETHER = 2**22  # candidates re-ranked at once, which bounds memory
 ALIKE = 1e-6  # of the k-th best score: what is better by less is as good
 CAUTION = 1.1  # how many times as large as they look errors are taken to be
 LEAST = 1e-6  # share of misses that is aimed at, at least
+SMALLEST = np.finfo(np.float32).tiny
 QUIET = np.errstate(invalid="ignore", divide="ignore", over="ignore")  # -inf where candidates ran out
 
 
@@ -59,8 +60,11 @@ def nearest(
 
     [Q, D] -> scores [Q, k], rows [Q, k], sure [Q]. Only rows of `only` [N] count, if it is given.
     """
-    scores, found = np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-    sure, begin, todo = np.zeros(len(queries), bool), first_depth(k, BEGIN), np.arange(len(queries))
+    shape, sure = (len(queries), k), np.zeros(len(queries), bool)
+    if depth > most:
+        return np.full(shape, -np.inf, np.float32), np.full(shape, -1, np.int64), sure
+    scores, found = np.empty(shape, np.float32), np.empty(shape, np.int64)
+    begin, todo = first_depth(k, BEGIN), np.arange(len(queries))
     while len(todo) and depth <= most:
         step = max(TOGETHER // depth, 1)
         for start in range(0, len(todo), step):
@@ -81,7 +85,6 @@ def _reranked(
     scores, found, sure = np.empty((count, k), np.float32), np.empty((count, k), np.int64), np.empty(count, bool)
     exact, allowed = np.empty((count, depth), np.float32), k * max(care.misses, LEAST)
     noise = care.noise * lengths(queries)
-    every = np.arange(count)
     todo: list[tuple[slice | Rows, int, int]] = [(slice(None), 0, min(begin, depth))]
     while todo:
         some, done, n = todo.pop()
@@ -98,7 +101,8 @@ def _reranked(
             for step in steps[1:]:
                 needed[worst >= ceiling(guessed, step, error, allowed, len(rows))] = step
             needed[enough] = n
-            todo += [(every[some][needed == step], n, step) for step in set(steps) if (needed == step).any()]
+            which_of = np.arange(count)[some]
+            todo += [(which_of[needed == step], n, step) for step in set(steps) if (needed == step).any()]
     return scores, found, sure
 
 
@@ -158,7 +162,7 @@ def errors(
     error -= mean[:, None]
     variance = np.einsum("qn,qn->q", error, error) / (n - half)
     variance = np.maximum(variance, (variance + noise * noise) / 2)
-    return mean, caution * np.sqrt(variance) + np.finfo(np.float32).tiny
+    return mean, caution * np.sqrt(variance) + SMALLEST
 
 
 def ceiling(
@@ -205,6 +209,5 @@ def _best(scores: Scores, ids: Rows, k: int) -> tuple[Scores, Rows]:
     if short > 0:
         scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
         ids = np.pad(ids, ((0, 0), (0, short)), constant_values=-1)
-    some = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    chosen = some[query, np.argsort(-scores[query, some], axis=1)]
+    chosen = best_first(scores, k)
     return scores[query, chosen], ids[query, chosen]

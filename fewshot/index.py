@@ -218,8 +218,8 @@ class Index:
         scores, rows, sure = deep.nearest(
             ask, self.rows, vectors, k, care=self._care, depth=first, most=most, only=only
         )
-        unsure = np.flatnonzero(~sure | (rows[:, min(k, count) - 1] < 0))
-        if len(unsure):
+        unsure = ~sure | (rows[:, min(k, count) - 1] < 0)
+        if unsure.any():
             scores[unsure], rows[unsure] = scan(vectors[unsure], self.rows, k, only)
         return scores, rows
 

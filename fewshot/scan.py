@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +16,7 @@ Mask = NDArray[np.bool_]
 
 BLOCK = 65536  # rows handled at a time, so that a memory-mapped array is never copied whole
 FEW_QUERIES = 8
+SORTED = 512  # so many scores are sorted whole sooner than in part
 DENSE, PASSED_OVER = 0.5, 16  # a larger share of rows, and no more queries: passing over rows is cheaper than copying
 
 
@@ -73,10 +73,27 @@ def inner_products(queries: Scores, rows: Floats, which: Rows) -> Scores:
     return np.where(which >= 0, out, -np.inf).astype(np.float32)
 
 
+def products(queries: Scores, rows: Scores) -> Scores:
+    """Score all of a few rows for each of a few queries.  [Q, D], [N, D], both contiguous -> [Q, N]"""
+    faiss, out = load_faiss(), np.empty((len(queries), len(rows)), np.float32)
+    for query, scores in zip(queries, out, strict=True):
+        faiss.fvec_inner_products_ny(*map(faiss.swig_ptr, (scores, query, rows)), rows.shape[1], len(rows))
+    return out
+
+
 def lengths(queries: Scores) -> Scores:
     """Return the length of each query.  [Q, D] -> [Q]"""
     squares: Scores = np.einsum("qd,qd->q", queries, queries)  # for one query at a third of the time of linalg.norm
     return np.sqrt(squares)
+
+
+def best_first(scores: Scores, count: int) -> NDArray[np.intp]:
+    """Return where each row's largest scores are, the largest first.  [Q, n] -> [Q, count]"""
+    if scores.shape[1] <= max(SORTED, 4 * count):
+        return np.argsort(-scores, axis=1)[:, :count]
+    some = np.argpartition(-scores, count - 1, axis=1)[:, :count]
+    row = np.arange(len(scores))[:, None]
+    return some[row, np.argsort(-scores[row, some], axis=1)]
 
 
 def as_float32(rows: Floats) -> Scores:
@@ -84,21 +101,25 @@ def as_float32(rows: Floats) -> Scores:
     return np.ascontiguousarray(rows, np.float32)
 
 
-@contextmanager
-def few_threads(queries: int) -> Iterator[None]:
+class few_threads:  # noqa: N801 - read as a word of the language
     """Let FAISS use one thread for few queries: more only wait for each other, for long on a busy machine."""
-    faiss = load_faiss()
-    before = faiss.omp_get_max_threads()
-    if queries >= FEW_QUERIES or before == 1:
-        yield
-        return
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+
+    def __init__(self, queries: int) -> None:
+        self._faiss = load_faiss()
+        self._before = self._faiss.omp_get_max_threads() if queries < FEW_QUERIES else 1
+
+    def __enter__(self) -> None:
+        """Use one."""
+        if self._before != 1:
+            self._faiss.omp_set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        """Use as many as before."""
+        if self._before != 1:
+            self._faiss.omp_set_num_threads(self._before)
 
 
+@cache
 def load_faiss() -> ModuleType:
     """Import faiss, after torch."""
     import faiss
