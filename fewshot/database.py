@@ -12,11 +12,13 @@ from typing import Any
 import filelock
 
 from fewshot.errors import FewshotError, FormatError, OutputError, OutputExists, StoreLocked
+from fewshot.vectors import sync_folder
 
 FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is still read and written
 OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE, LOCK = "store.sqlite", "lock"
+MENDED = DATABASE + ".mended"  # folder with a database that is to take the place of a damaged one
 NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
@@ -240,6 +242,8 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 def acquire(folder: Path) -> filelock.FileLock:
     """Become the one writer of a store, until the lock is released or this process ends in whatever way.
 
+    A repair that was killed while it put the mended database in place is brought to its end.
+
     Raises
     ------
     StoreLocked
@@ -250,11 +254,29 @@ def acquire(folder: Path) -> filelock.FileLock:
     lock = filelock.FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
+        put_in_place(folder)
     except filelock.Timeout as error:
         raise StoreLocked(f"{folder} is being written by another process; try again when it is done") from error
     except OSError as error:
+        lock.release()
         raise OutputError(f"cannot write {folder}: {error.strerror}; use another --out or its permissions") from error
     return lock
+
+
+def put_in_place(folder: Path) -> None:
+    """Put a mended database, if there is one, in the place of the damaged one and its log; needs the lock.
+
+    The log must go first, as SQLite would write what it holds into the mended one. Until that has taken its place, it
+    lies complete in a folder of its own.
+    """
+    mended = folder / MENDED
+    if mended.is_dir():
+        if (mended / DATABASE).exists():
+            for tail in ("-wal", "-shm"):
+                (folder / (DATABASE + tail)).unlink(missing_ok=True)
+            (mended / DATABASE).replace(folder / DATABASE)
+            sync_folder(folder)
+        mended.rmdir()
 
 
 @contextmanager

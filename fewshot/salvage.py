@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from fewshot.database import (
     DATABASE,
+    MENDED,
     NEEDED,
     SEALED,
     UNREADABLE,
@@ -19,6 +19,7 @@ from fewshot.database import (
     connect,
     define,
     plain,
+    put_in_place,
     seal,
     transaction,
 )
@@ -113,10 +114,9 @@ def _write_all(folder: Path, meta: dict[str, object], tables: dict[str, list[Row
                 statement = f"INSERT OR IGNORE INTO {table} ({SEALED[table]}) VALUES ({marks})"
                 database.executemany(statement, tables[table])
         database.execute("PRAGMA journal_mode = DELETE")  # everything into the one file that is moved
-    for tail in ("-wal", "-shm"):
-        (folder / (DATABASE + tail)).unlink(missing_ok=True)
-    os.replace(fresh / DATABASE, folder / DATABASE)
+    sync_folder(fresh)
+    fresh.rename(folder / MENDED)
     sync_folder(folder)
-    fresh.rmdir()
+    put_in_place(folder)
     with closing(connect(folder, write=True)) as database:
         database.execute("PRAGMA journal_mode = WAL")

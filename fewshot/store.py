@@ -36,7 +36,7 @@ from fewshot.database import (
     read_meta,
     transaction,
 )
-from fewshot.errors import FingerprintMismatch, FormatError, OutputError, unknown
+from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, unknown
 from fewshot.vectors import VectorFile
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class Store:
             raise OutputError(f"cannot write {folder}: {error.strerror}; give --out another folder") from error
         with plain_errors(folder), ExitStack() as cleanup:
             cleanup.callback(acquire(folder).release)
+            if is_store(folder):  # another process has made it since
+                raise OutputExists(f"{folder} holds an index already")
             database = cleanup.enter_context(closing(connect(folder, write=True)))
             meta = {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0}
             define(database, {**meta, "dtype": dtype, "vectors": "embeddings" + SUFFIX[dtype]})

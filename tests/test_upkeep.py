@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fewshot import database
 from fewshot.build import build_index, remove, update
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FewshotError, FormatError, OutputError, StoreLocked
@@ -234,7 +235,7 @@ def test_a_broken_page_is_salvaged(index, original):
     ("where", "error"),
     [
         ("shutil.copyfile", OSError(errno.ENOSPC, "No space left on device")),
-        ("fewshot.salvage.os.replace", OSError(errno.EACCES, "Permission denied")),
+        ("pathlib.Path.rename", OSError(errno.EACCES, "Permission denied")),
         ("fewshot.salvage.define", sqlite3.OperationalError("database or disk is full")),
     ],
 )
@@ -251,6 +252,32 @@ def test_a_full_disk_stops_salvage_in_one_line(index, where, error, monkeypatch)
             repair(index)
     assert (index / "store.sqlite").read_bytes() == before
     assert "written anew" in repair(index)[0]
+    assert right_embeddings(index) == 12
+
+
+@pytest.mark.parametrize("step", ["unlink", "replace", "rmdir"])
+def test_a_repair_that_is_cut_short_is_brought_to_its_end(index, step, monkeypatch):
+    break_page(index)
+
+    class KilledError(Exception):
+        pass
+
+    with monkeypatch.context() as patch:
+
+        def put_in_place(folder):
+            patch.setattr(f"pathlib.Path.{step}", killed)
+            database.put_in_place(folder)
+
+        def killed(*_, **__):
+            raise KilledError
+
+        patch.setattr("fewshot.salvage.put_in_place", put_in_place)
+        with pytest.raises(KilledError):
+            repair(index)
+    assert (index / database.MENDED).is_dir()
+    Store.open(index, write=True).close()
+    assert not (index / database.MENDED).exists()
+    assert verify(index) == []
     assert right_embeddings(index) == 12
 
 
