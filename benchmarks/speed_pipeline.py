@@ -206,7 +206,8 @@ def main() -> None:
         plain = ProcessPoolExecutor(1, own, start_plain, (weights, given.threads))
         for kind, paths in (("ordinary", ordinary), ("large", large)):
             for row in measure(names, plain, paths, given.threads, given.rounds):
-                rows.append({"pictures": kind, "openvino": find_spec("openvino") is not None, **row})
+                there = {package: find_spec(package) is not None for package in ("openvino", "onnxruntime")}
+                rows.append({"pictures": kind, **there, **row})
                 print(
                     f"{kind:9} {row['encoder']:10} {row['images_per_s']:6.1f}/s, {row['times_plain']:.2f} x "
                     f"{row['plain_per_s']:.1f}/s plain, {row['of_allowed']:.0%} of model "

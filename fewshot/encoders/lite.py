@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fewshot.arrays import unit
 from fewshot.datasets import ImageSource
-from fewshot.encoders import Encoder, conse, lite_body, lite_half, lite_image, lite_openvino, lite_text, synthesis
+from fewshot.encoders import Encoder, conse, lite_body, lite_half, lite_image, lite_runtime, lite_text, synthesis
 from fewshot.encoders.body import Body
 from fewshot.encoders.lite_square import LARGE, TORCH_SQUARE, prepare_pixels
 from fewshot.encoders.lite_stage import StageEncoder
@@ -54,13 +54,13 @@ class LiteEncoder(Encoder):
         network = lite_image.build(state, device)
         self._image: lite_image.Network
         self._image = run = lite_half.halve(network, state) if mode == "bf16" else network
-        self._graph: Callable[[Tensor], Tensor] | None = None
+        self._graph: Callable[[Tensor], Tensor] | None = None  # the whole, in a faster runtime
         self._looks = synthesis.class_looks(network.classifier[0].cpu())  # [1000, 1280]
         self._text = lite_text.load(device)
         self._bridge = conse.load(self._text, lite_text.SHA256)
         self._images = dataclasses.replace(self._bridge, places=self._bridge.places.to(device))  # where pictures are
-        if device.type == "cpu" and lite_openvino.available():
-            self._graph = lite_openvino.compile_encoder(run, self._bridge.places, TEXT_SHARE)
+        if device.type == "cpu":
+            self._graph = lite_runtime.compile_encoder(run, self._bridge.places, TEXT_SHARE)
         weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
         parts = *weights, self._bridge.digest, TEXT_SHARE, synthesis.SHARPNESS, LOOKS
         numerics = "largest centre square, bicubic, float32"

@@ -8,7 +8,7 @@ from PIL import Image
 from skimage import data
 
 from fewshot.embedding import embed_images, stream
-from fewshot.encoders import Encoder, lite_image, lite_openvino, load_encoder
+from fewshot.encoders import Encoder, lite_image, lite_runtime, load_encoder
 from fewshot.encoders.spread import SpreadEncoder
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import ImageError, UnknownName
@@ -28,12 +28,21 @@ def jpeg(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize(("name", "least"), [("lite", 1 - 1e-6), ("lite:bf16", 0.9995)])
-def test_openvino_answers_as_torch_does(monkeypatch: pytest.MonkeyPatch, name: str, least: float) -> None:
-    pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'fewshot[fast]'")
+@pytest.mark.parametrize(
+    ("runtime", "name", "least"),
+    [("onnxruntime", "lite", 1 - 1e-6), ("openvino", "lite", 1 - 1e-6), ("openvino", "lite:bf16", 0.9995)],
+)
+def test_a_runtime_answers_as_torch_does(
+    monkeypatch: pytest.MonkeyPatch, runtime: str, name: str, least: float
+) -> None:
+    for package in ("onnx", runtime):
+        pytest.importorskip(package, reason=f"needs {package}: pip install 'fewshot[fast]'")
+    monkeypatch.setattr(lite_runtime, "installed", lambda package: package in ("onnx", runtime))
     fast = load_encoder(name, "cpu")
-    monkeypatch.setattr(lite_openvino, "available", lambda: False)
+    assert fast._graph is not None
+    monkeypatch.setattr(lite_runtime, "installed", lambda package: False)
     plain = load_encoder(name, "cpu")
+    assert plain._graph is None
     assert fast.fingerprint == plain.fingerprint
     pixels = torch.stack([lite_image.prepare(Image.fromarray(photo)) for photo in PHOTOS * 3])
     for n in (1, 7, 12):
@@ -42,6 +51,22 @@ def test_openvino_answers_as_torch_does(monkeypatch: pytest.MonkeyPatch, name: s
         assert torch.nn.functional.cosine_similarity(got, want).min() > least
         for block in (slice(1280), slice(1280, None)):  # each with its share of the norm
             torch.testing.assert_close(got[:, block].norm(dim=1), want[:, block].norm(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("packages", "bfloat16", "name"),
+    [
+        ({"onnx", "onnxruntime", "openvino"}, False, "onnxruntime"),
+        ({"onnx", "onnxruntime", "openvino"}, True, "openvino"),
+        ({"onnx", "openvino"}, False, "openvino"),
+        ({"onnx", "onnxruntime"}, True, ""),
+        ({"onnxruntime", "openvino"}, False, ""),
+        ({"onnx"}, False, ""),
+    ],
+)
+def test_which_runtime_is_taken(monkeypatch: pytest.MonkeyPatch, packages: set[str], bfloat16: bool, name: str) -> None:
+    monkeypatch.setattr(lite_runtime, "installed", packages.__contains__)
+    assert lite_runtime.runtime(bfloat16) == name
 
 
 def test_fast_is_near_exact(exact: Encoder) -> None:
