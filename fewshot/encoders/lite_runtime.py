@@ -1,4 +1,4 @@
-"""The network of `lite` in a runtime of the extra `fast`, onnxruntime or OpenVINO: faster on a CPU, the same numbers."""
+"""The network of `lite` in a runtime of the extra `fast`, onnxruntime or OpenVINO: faster, with the same numbers."""
 
 from __future__ import annotations
 
