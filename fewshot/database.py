@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is sti
 OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE, LOCK = "store.sqlite", "lock"
+LOGS = "-wal", "-journal"  # behind the database's name: what is not in it yet, and what is still to be undone
 MENDED = DATABASE + ".mended"  # folder with a database that is to take the place of a damaged one
+MAGIC = b"SQLite format 3\0"
+PATIENCE = 0.5  # seconds that a reader waits until that has happened
 NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
@@ -188,13 +193,23 @@ def check_vacant(folder: Path) -> None:
 def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
     """Open the database of a store; a reader never changes what it holds.
 
-    A log whose shared memory was left behind when the folder was copied is taken over first, as SQLite does it.
+    A log whose shared memory was left behind when the folder was copied is taken over first, as SQLite does it. Where a
+    repair was killed before the mended database was in place, a reader looks at that one.
     """
     file = folder / DATABASE
     if write:
-        database = _opened(file, "PRAGMA synchronous = FULL")
+        database = _opened(file, "PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
         database.create_function("seal", -1, seal, deterministic=True)
         return database
+    end = time.monotonic() + PATIENCE
+    while there := _is_database(folder / MENDED / DATABASE):
+        if time.monotonic() > end:
+            break
+        time.sleep(PATIENCE / 50)
+    if there:
+        with suppress(sqlite3.OperationalError):  # it has just been put in place
+            return _opened(f"{(folder / MENDED / DATABASE).absolute().as_uri()}?immutable=1", ANY_TABLE, uri=True)
     uri = f"{file.absolute().as_uri()}?mode=ro"
     try:
         return _opened(uri, ANY_TABLE, uri=True)
@@ -211,8 +226,8 @@ def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
 
 def has_log(folder: Path) -> bool:
     """Tell whether a store's database has a log that was not yet taken over."""
-    log = folder / f"{DATABASE}-wal"
-    return log.is_file() and log.stat().st_size > 0
+    logs = [folder / (DATABASE + tail) for tail in LOGS]
+    return any(log.is_file() and log.stat().st_size > 0 for log in logs)
 
 
 def _opened(file: Path | str, first: str, *, uri: bool = False) -> sqlite3.Connection:
@@ -267,16 +282,25 @@ def put_in_place(folder: Path) -> None:
     """Put a mended database, if there is one, in the place of the damaged one and its log; needs the lock.
 
     The log must go first, as SQLite would write what it holds into the mended one. Until that has taken its place, it
-    lies complete in a folder of its own.
+    lies complete in a folder of its own, where readers find it. What else a repair has left behind is removed.
     """
-    mended = folder / MENDED
-    if mended.is_dir():
-        if (mended / DATABASE).exists():
-            for tail in ("-wal", "-shm"):
-                (folder / (DATABASE + tail)).unlink(missing_ok=True)
-            (mended / DATABASE).replace(folder / DATABASE)
-            sync_folder(folder)
-        mended.rmdir()
+    mended = folder / MENDED / DATABASE
+    if _is_database(mended):
+        for tail in (*LOGS, "-shm"):
+            (folder / (DATABASE + tail)).unlink(missing_ok=True)
+        sync_folder(folder)
+        mended.replace(folder / DATABASE)
+        sync_folder(folder)
+    for left in folder.glob(f"{DATABASE}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_database(file: Path) -> bool:
+    try:
+        with open(file, "rb") as content:
+            return content.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
 
 
 @contextmanager

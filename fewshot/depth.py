@@ -130,13 +130,15 @@ def above(
         for part in (todo[start : start + step] for start in range(0, len(todo), step)):
             approximate, ids = ask(queries[part], depth)  # [q, depth]
             exact = inner_products(queries[part], rows, ids)  # [q, depth]
-            kept = (exact >= least) if only is None else (exact >= least) & only[ids]
+            kept = (exact >= least) & (ids >= 0)
+            if only is not None:
+                kept &= only[ids]
             for i, query in enumerate(part):
                 found[query] = by_score(exact[i, kept[i]], ids[i, kept[i]])
             noise, n = care.noise * lengths(queries[part]), ids.shape[1]
             error = errors(approximate, exact, noise, care.caution)
             few = ceiling(approximate, n, error, max(care.misses, LEAST), len(rows)) < least
-            sure[part] = few | _all_met(ids, depth)
+            sure[part] = (few | _all_met(ids, depth)) & (ids[:, 0] >= 0)  # nothing at all is found for a query of zeros
         depth *= DEEPER
     return found, sure
 

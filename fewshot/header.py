@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewshot.database import DATABASE, has_log
+from fewshot.database import DATABASE, MAGIC, has_log
 
 LENGTH = 100
 PAGE = 4096  # bytes of a page, SQLite's choice since 3.12
 FIRST = 64  # pages among which those are where tables and their indexes begin
-NAME = b"SQLite format 3\0"
+LOG_HEADER, FRAME_HEADER = 32, 24  # bytes; a frame's is before its page
 CONSTANT = {  # where they begin -> bytes
     20: bytes([0, 64, 32, 32]),  # shares of a page
     44: bytes([0, 0, 0, 4, *[0] * 11, 1]),  # format; nothing that is set by hand; UTF-8
@@ -44,19 +44,38 @@ def header_changed(folder: Path) -> bool:
 def restore_header(folder: Path) -> None:
     """Put right what is the same in every store, and the size; a file shorter than a header stays as it is.
 
-    A short file gets empty pages: without the page where one table or index begins SQLite reads none of them.
+    A short file gets empty pages: without the page where one table or index begins SQLite reads none of them. Where
+    there is a log, its last change tells the size: SQLite refuses a header that says more.
     """
     file = folder / DATABASE
-    pages = max(file.stat().st_size // PAGE, FIRST)
+    there, logged = file.stat().st_size // PAGE, _logged_pages(folder)
+    pages = logged or max(there, FIRST)
     with open(file, "r+b") as content:
         head = bytearray(content.read(LENGTH))
         if len(head) < LENGTH:
             return
-        head[:20] = NAME + PAGE.to_bytes(2, "big") + bytes([2, 2])
+        head[:20] = MAGIC + PAGE.to_bytes(2, "big") + bytes([2, 2])
         for at, value in CONSTANT.items():
             head[at : at + len(value)] = value
         head[28:32] = pages.to_bytes(4, "big")
         head[92:96] = head[24:28]
-        content.truncate(pages * PAGE)
+        content.truncate(max(there, pages) * PAGE)
         content.seek(0)
         content.write(head)
+
+
+def _logged_pages(folder: Path) -> int:
+    """Return how many pages the database has after the last change in its log, or 0 where that tells of none.
+
+    See https://www.sqlite.org/fileformat2.html#the_write_ahead_log: frames are of the log as long as their salt is.
+    """
+    pages = 0
+    try:
+        with open(folder / f"{DATABASE}-wal", "rb") as log:
+            salt = log.read(LOG_HEADER)[16:24]
+            while len(frame := log.read(FRAME_HEADER)) == FRAME_HEADER and frame[8:16] == salt:
+                pages = int.from_bytes(frame[4:8], "big") or pages  # 0 but at the end of a change
+                log.seek(PAGE, 1)
+    except FileNotFoundError:
+        pass
+    return pages

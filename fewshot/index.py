@@ -80,7 +80,7 @@ class Index:
         Raises
         ------
         InvalidOption
-            for a k below 1, or queries of another dimension.
+            for a k below 1, or queries of another dimension or that are not finite.
         """
         if k < 1:
             raise InvalidOption(f"top must be 1 or more, got {k}")
@@ -92,7 +92,7 @@ class Index:
         Raises
         ------
         InvalidOption
-            for queries of another dimension, or a `least` that is no number.
+            for queries of another dimension or that are not finite, or a `least` that is no number.
         """
         if math.isnan(least):
             raise InvalidOption("the least score must be a number, got nan")
@@ -148,6 +148,8 @@ class Index:
                 f"queries have shape {list(vectors.shape)}, but the index has {self.rows.shape[1]} dimensions; "
                 "embed them with the index's own encoder"
             )
+        if not np.isfinite(vectors).all():
+            raise InvalidOption("queries must be numbers, but some are not finite")
         return vectors
 
     def _only(self, allowed: Mask | None) -> Mask | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewshot.database import (
     DATABASE,
+    LOGS,
     MENDED,
     NEEDED,
     SEALED,
@@ -77,7 +78,7 @@ def _copy(folder: Path) -> Iterator[Path]:
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     try:
-        for name in (DATABASE, DATABASE + "-wal"):
+        for name in (DATABASE, *(DATABASE + tail for tail in LOGS)):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, copy / name)
         restore_header(copy)
@@ -113,10 +114,8 @@ def _write_all(folder: Path, meta: dict[str, object], tables: dict[str, list[Row
                 marks = ", ".join("?" * (SEALED[table].count(",") + 1))
                 statement = f"INSERT OR IGNORE INTO {table} ({SEALED[table]}) VALUES ({marks})"
                 database.executemany(statement, tables[table])
-        database.execute("PRAGMA journal_mode = DELETE")  # everything into the one file that is moved
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # everything into the one file that is moved
     sync_folder(fresh)
     fresh.rename(folder / MENDED)
     sync_folder(folder)
     put_in_place(folder)
-    with closing(connect(folder, write=True)) as database:
-        database.execute("PRAGMA journal_mode = WAL")

@@ -246,6 +246,23 @@ def test_range_search(many, kind):
     assert [len(rows) for _, rows in index.range_search(queries[:2], 1.5)] == [0, 0]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_query_of_zeros_is_as_near_to_every_row(many, kind):
+    ((scores, rows),) = built(many, np.arange(3000), kind).range_search(torch.zeros(1, many.shape[1]), -0.5)
+    assert sorted(rows.tolist()) == list(range(3000))
+    assert not scores.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_queries_that_are_not_finite_are_refused(many, kind, value):
+    index, queries = built(many, np.arange(3000), kind), torch.from_numpy(many[:3].copy())
+    queries[1, 2] = value
+    for search in (lambda: index.search(queries, 10), lambda: index.range_search(queries, 0.5)):
+        with pytest.raises(InvalidOption, match="not finite"):
+            search()
+
+
 def test_half_precision_rows(many):
     half = many.astype(np.float16)
     index, queries = built(half, np.arange(3000), "fast"), torch.from_numpy(many[:40])

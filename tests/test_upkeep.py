@@ -255,10 +255,21 @@ def test_a_full_disk_stops_salvage_in_one_line(index, where, error, monkeypatch)
     assert right_embeddings(index) == 12
 
 
-@pytest.mark.parametrize("step", ["unlink", "replace", "rmdir"])
-def test_a_repair_that_is_cut_short_is_brought_to_its_end(index, step, monkeypatch):
-    break_page(index)
+@pytest.fixture
+def with_log(index, original, tmp_path):
+    """An index of which five rows are in the log only, and whose database is damaged."""
+    for i in range(5):
+        Image.fromarray(np.full((6, 6, 3), 40 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    with Store.open(index, write=True) as store:
+        store.database.execute("PRAGMA wal_autocheckpoint = 0")
+        update(store, [tmp_path], encoder=ToyEncoder(torch.device("cpu")))
+        copy = shutil.copytree(index, tmp_path / "copy")
+    flip(copy / "store.sqlite", 24, 0)
+    return copy
 
+
+@pytest.mark.parametrize("step", ["unlink", "replace", "glob"])
+def test_a_repair_that_is_cut_short_is_brought_to_its_end(with_log, step, monkeypatch):
     class KilledError(Exception):
         pass
 
@@ -273,12 +284,43 @@ def test_a_repair_that_is_cut_short_is_brought_to_its_end(index, step, monkeypat
 
         patch.setattr("fewshot.salvage.put_in_place", put_in_place)
         with pytest.raises(KilledError):
-            repair(index)
-    assert (index / database.MENDED).is_dir()
+            repair(with_log)
+    with Store.open(with_log) as store:
+        assert len(store.entries()) == 17
+    with Store.open(with_log, write=True) as store:
+        assert store.database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert not (with_log / database.MENDED).exists()
+    assert verify(with_log) == []
+    assert right_embeddings(with_log) == 17
+
+
+def test_what_is_not_whole_takes_the_place_of_nothing(index):
+    (index / database.MENDED).mkdir()
+    (index / database.MENDED / "store.sqlite").write_bytes(b"")
     Store.open(index, write=True).close()
     assert not (index / database.MENDED).exists()
     assert verify(index) == []
     assert right_embeddings(index) == 12
+
+
+def test_a_change_that_was_cut_short_without_a_log_is_undone(index, tmp_path):
+    before = content(index)
+    with contextlib.closing(sqlite3.connect(index / "store.sqlite", isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = DELETE")
+        other.execute("PRAGMA cache_size = 1")  # so that pages are written before the end
+        other.create_function("seal", -1, database.seal, deterministic=True)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("UPDATE files SET reason = printf('%.2000c', 'x')")
+        copy = shutil.copytree(index, tmp_path / "copy")
+        other.execute("ROLLBACK")
+    assert (copy / "store.sqlite-journal").stat().st_size
+    assert (copy / "store.sqlite").read_bytes() != (index / "store.sqlite").read_bytes()
+    assert content(shutil.copytree(copy, tmp_path / "read")) == before
+    assert verify(copy) == []
+    flip(copy / "store.sqlite", 24, 0)
+    repair(copy)
+    assert verify(copy) == []
+    assert right_embeddings(copy) == 12
 
 
 def test_a_lost_array_costs_the_embeddings_only(index, original):

@@ -60,7 +60,7 @@ class LiteEncoder(Encoder):
         self._bridge = conse.load(self._text, lite_text.SHA256)
         self._images = dataclasses.replace(self._bridge, places=self._bridge.places.to(device))  # where pictures are
         if device.type == "cpu":
-            self._graph = lite_runtime.compile_encoder(run, self._bridge.places, TEXT_SHARE)
+            self._graph = lite_runtime.compiled(run, self._bridge.places, TEXT_SHARE)
         weights = lite_image.SHA256, lite_text.SHA256, lite_text.TOKENIZER_SHA256
         parts = *weights, self._bridge.digest, TEXT_SHARE, synthesis.SHARPNESS, LOOKS
         numerics = "largest centre square, bicubic, float32"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
@@ -23,46 +25,66 @@ Run = Callable[[Arrays], Arrays]  # may be called from several threads
 
 
 def installed(package: str) -> bool:
-    """Tell whether a package is installed, without importing it."""
-    return find_spec(package) is not None
+    """Tell whether a package is installed, without importing it; a folder of its name without code is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
-def runtime(bfloat16: bool) -> str:
-    """Name the runtime to take, or nothing: onnxruntime is the faster in float32, OpenVINO has bfloat16."""
+def runtimes(bfloat16: bool) -> list[str]:
+    """Name the runtimes there are, the best first: onnxruntime is the faster in float32, OpenVINO has bfloat16."""
     names = ["openvino"] if bfloat16 else ["onnxruntime", "openvino"]
-    return next((name for name in names if installed(name)), "") if installed("onnx") else ""
+    return [name for name in names if installed(name)] if installed("onnx") else []
 
 
-def compile_encoder(network: Lite0, places: Tensor, share: float) -> Callable[[Tensor], Tensor] | None:
-    """Return a function from prepared pictures to embeddings, if there is a runtime.  [n, 3, 224, 224] -> [n, 1280 + T]
+def compiled(network: Lite0, places: Tensor, share: float) -> Compiled | None:
+    """Return the network in the best runtime there is; one that cannot be imported is told of, and passed over."""
+    low = [block.convs[0].weight.dtype == torch.bfloat16 for block in network.blocks].count(True)
+    for name in runtimes(bool(low)):
+        try:
+            return Compiled(network, places, share, name, low)
+        except ImportError as error:
+            warnings.warn(
+                f"{name} cannot be used and lite is slower: {error}; install fewshot[fast] again", stacklevel=2
+            )
+    return None
+
+
+class Compiled:
+    """A function from prepared pictures to embeddings.  [n, 3, 224, 224] uint8 -> [n, 1280 + T]
 
     `places` [1000, T] are those of the network's classes in text space, which get this share of the squared norm. The
     function may be called from several threads. It takes as many cores as torch does, each with pictures of its own:
     at one picture together they would wait for each other after every layer, for long where others decode meanwhile.
-    Convolutions run in the type of their weights, bfloat16 from some block on or nowhere, the rest in float32.
+    The last `low` blocks run in bfloat16, the rest in float32.
     """
-    low = [block.convs[0].weight.dtype == torch.bfloat16 for block in network.blocks].count(True)
-    name, cores = runtime(bool(low)), torch.get_num_threads()
-    if not name:
-        return None
-    split = len(network.blocks) - low
-    graphs = (
-        [(lite_graph.whole(network), "f32")]
-        if not low
-        else [(lite_graph.front(network, split), "f32"), (lite_graph.rear(network, split), "bf16")]
-    )
-    graphs.append((lite_graph.joined(places, share), "f32"))
-    runs = [_onnxruntime(g) if name == "onnxruntime" else _openvino(g, precision, cores) for g, precision in graphs]
-    pool = ThreadPoolExecutor(cores, thread_name_prefix="network")
 
-    def infer(piece: Tensor) -> NDArray[np.float32]:
+    def __init__(self, network: Lite0, places: Tensor, share: float, runtime: str, low: int) -> None:
+        self._made_of = network, places, share, runtime, low
+        split, cores = len(network.blocks) - low, torch.get_num_threads()
+        graphs = (
+            [(lite_graph.whole(network), "f32")]
+            if not low
+            else [(lite_graph.front(network, split), "f32"), (lite_graph.rear(network, split), "bf16")]
+        )
+        graphs.append((lite_graph.joined(places, share), "f32"))
+        self._runs = [_onnxruntime(g) if runtime == "onnxruntime" else _openvino(g, kind, cores) for g, kind in graphs]
+        self._cores, self._pool = cores, (0, ThreadPoolExecutor(1))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what it was made of."""
+        return Compiled, self._made_of
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Embed prepared pictures."""
+        owner, pool = self._pool
+        if owner != os.getpid():  # threads do not come along when a process forks
+            pool = ThreadPoolExecutor(self._cores, thread_name_prefix="network")
+            self._pool = os.getpid(), pool
+        return torch.from_numpy(np.concatenate(list(pool.map(self._infer, pixels.split(PIECE)))))
+
+    def _infer(self, piece: Tensor) -> NDArray[np.float32]:
         pixels: Arrays = [piece.permute(0, 2, 3, 1).contiguous().numpy()]
-        return reduce(lambda values, run: run(values), runs, pixels)[0]
-
-    def run(pixels: Tensor) -> Tensor:
-        return torch.from_numpy(np.concatenate(list(pool.map(infer, pixels.split(PIECE)))))
-
-    return run
+        return reduce(lambda values, run: run(values), self._runs, pixels)[0]
 
 
 def _onnxruntime(graph: bytes) -> Run:

@@ -1,6 +1,9 @@
 """The faster ways to run `lite` against the exact one, on real pictures; each difference is measured, not assumed."""
 
 import io
+import multiprocessing
+import pickle
+import sys
 
 import pytest
 import torch
@@ -54,19 +57,55 @@ def test_a_runtime_answers_as_torch_does(
 
 
 @pytest.mark.parametrize(
-    ("packages", "bfloat16", "name"),
+    ("packages", "bfloat16", "names"),
     [
-        ({"onnx", "onnxruntime", "openvino"}, False, "onnxruntime"),
-        ({"onnx", "onnxruntime", "openvino"}, True, "openvino"),
-        ({"onnx", "openvino"}, False, "openvino"),
-        ({"onnx", "onnxruntime"}, True, ""),
-        ({"onnxruntime", "openvino"}, False, ""),
-        ({"onnx"}, False, ""),
+        ({"onnx", "onnxruntime", "openvino"}, False, ["onnxruntime", "openvino"]),
+        ({"onnx", "onnxruntime", "openvino"}, True, ["openvino"]),
+        ({"onnx", "onnxruntime"}, True, []),
+        ({"onnxruntime", "openvino"}, False, []),
+        ({"onnx"}, False, []),
     ],
 )
-def test_which_runtime_is_taken(monkeypatch: pytest.MonkeyPatch, packages: set[str], bfloat16: bool, name: str) -> None:
+def test_which_runtimes_are_taken(
+    monkeypatch: pytest.MonkeyPatch, packages: set[str], bfloat16: bool, names: list[str]
+) -> None:
     monkeypatch.setattr(lite_runtime, "installed", packages.__contains__)
-    assert lite_runtime.runtime(bfloat16) == name
+    assert lite_runtime.runtimes(bfloat16) == names
+
+
+def test_a_folder_of_models_is_no_package(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnx_models").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not lite_runtime.installed("onnx_models")
+    assert lite_runtime.installed("numpy")
+
+
+def test_broken_runtimes_are_passed_over(exact: Encoder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnx.py").write_text("raise ImportError('no such library')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnx", raising=False)
+    monkeypatch.setattr(lite_runtime, "installed", {"onnx", "onnxruntime"}.__contains__)
+    with pytest.warns(UserWarning, match="onnxruntime cannot be used and lite is slower: no such library"):
+        encoder = load_encoder("lite", "cpu")
+    picture = [Image.fromarray(data.coffee())]
+    torch.testing.assert_close(encoder.encode_images(picture), exact.encode_images(picture))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", ""])
+def test_it_travels_and_forks(monkeypatch: pytest.MonkeyPatch, runtime: str) -> None:
+    if runtime:
+        pytest.importorskip("onnx", reason="needs onnx: pip install 'fewshot[fast]'")
+        pytest.importorskip(runtime, reason=f"needs {runtime}: pip install 'fewshot[fast]'")
+    monkeypatch.setattr(lite_runtime, "installed", lambda package: runtime and package in ("onnx", runtime))
+    encoder = load_encoder("lite", "cpu")
+    pixels = lite_image.prepare(Image.fromarray(data.coffee()))[None]
+    wanted = encoder.encode_prepared(pixels)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(encoder)).encode_prepared(pixels), wanted)
+    if runtime:
+        child = multiprocessing.get_context("fork").Process(target=encoder.encode_prepared, args=(pixels,))
+        child.start()
+        child.join(60)
+        assert child.exitcode == 0
 
 
 def test_fast_is_near_exact(exact: Encoder) -> None:
