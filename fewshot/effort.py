@@ -27,7 +27,7 @@ class Tier(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is done for queries of some nearness, -1 to 1 for rows of length 1."""
+    """What is done for queries of some nearness."""
 
     least: float
     effort: int

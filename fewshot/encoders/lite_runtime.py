@@ -68,7 +68,8 @@ class Compiled:
         )
         graphs.append((lite_graph.joined(places, share), "f32"))
         self._runs = [_onnxruntime(g) if runtime == "onnxruntime" else _openvino(g, kind, cores) for g, kind in graphs]
-        self._cores, self._pool = cores, (0, ThreadPoolExecutor(1))
+        self._cores = cores
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None  # process whose threads they are
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what it was made of."""
@@ -76,10 +77,9 @@ class Compiled:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Embed prepared pictures."""
-        owner, pool = self._pool
-        if owner != os.getpid():  # threads do not come along when a process forks
-            pool = ThreadPoolExecutor(self._cores, thread_name_prefix="network")
-            self._pool = os.getpid(), pool
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not come along when a process forks
+            self._pool = os.getpid(), ThreadPoolExecutor(self._cores, thread_name_prefix="network")
+        _, pool = self._pool
         return torch.from_numpy(np.concatenate(list(pool.map(self._infer, pixels.split(PIECE)))))
 
     def _infer(self, piece: Tensor) -> NDArray[np.float32]:
