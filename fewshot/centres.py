@@ -19,7 +19,6 @@ class Centres:
         faiss = load_faiss()
         self._quantizer = faiss.downcast_index(quantizer)
         self._rows: Scores | None = None  # [lists, d], FAISS's own memory
-        self._mean = self._quantizer.reconstruct_n(0, self._quantizer.ntotal).mean(0)  # [d]
         if isinstance(self._quantizer, faiss.IndexFlatIP):
             shape = self._quantizer.ntotal, self._quantizer.d
             self._rows = faiss.rev_swig_ptr(self._quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
@@ -31,15 +30,15 @@ class Centres:
         many it finds the best sooner.
         """
         if self._rows is not None and len(queries) < FEW_QUERIES:
-            return NearAll(queries, self._mean, products(queries, self._rows))
-        return Near(queries, self._mean, self._quantizer, self._quantizer.search(queries, least))
+            return NearAll(queries, products(queries, self._rows))
+        return Near(queries, self._quantizer, self._quantizer.search(queries, least))
 
 
 class Near:
     """Queries [Q, d] and the centres found nearest to them [Q, n]; more are looked for where they are asked for."""
 
-    def __init__(self, queries: Scores, mean: Scores, quantizer: Any, found: Found) -> None:
-        self._queries, self._mean, self._quantizer, self._found = queries, mean, quantizer, found
+    def __init__(self, queries: Scores, quantizer: Any, found: Found) -> None:
+        self._queries, self._quantizer, self._found = queries, quantizer, found
 
     def first(self) -> Scores:
         """Return the inner product with the nearest centre.  -> [Q]"""
@@ -55,21 +54,17 @@ class Near:
         return found
 
     def nearness(self, reached: Scores | None = None) -> Scores:
-        """Return how much nearer the nearest centre, or one whose inner products are given, is than the mean of all.
-
-        As a difference of inner products over a query's length.  [Q] -> [Q]
-        """
-        average = np.einsum("qd,d->q", self._queries, self._mean)  # threads of NumPy's own would be in FAISS's way
-        further = (self.first() if reached is None else reached) - average
-        near: Scores = (further / np.maximum(lengths(self._queries), TINY)).astype(np.float32, copy=False)
+        """Return the inner product with the nearest centre, or the one given, over a query's length.  [Q] -> [Q]"""
+        reached = self.first() if reached is None else reached
+        near: Scores = (reached / np.maximum(lengths(self._queries), TINY)).astype(np.float32, copy=False)
         return near
 
 
 class NearAll(Near):
     """Queries [Q, d] and their inner products with all centres [Q, lists]."""
 
-    def __init__(self, queries: Scores, mean: Scores, scores: Scores) -> None:
-        self._queries, self._mean, self._scores = queries, mean, scores
+    def __init__(self, queries: Scores, scores: Scores) -> None:
+        self._queries, self._scores = queries, scores
 
     def first(self) -> Scores:
         """Return the largest inner product.  -> [Q]"""

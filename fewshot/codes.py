@@ -138,7 +138,7 @@ class Codes:
         return scores, rows
 
     def nearness(self, queries: Scores) -> Scores:
-        """Return how much nearer queries are to the nearest list's centre than to the mean of all.  [Q, D] -> [Q]"""
+        """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
         return self._near(self._turned(queries)).nearness()
 
     def _near(self, queries: Scores, least: int = 1) -> Near:

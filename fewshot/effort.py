@@ -1,9 +1,8 @@
 """How much of an index to look into: how many of its lists, or nodes of its graph.
 
 A query like the stored rows has its neighbours in a few lists, those whose centres it is nearest to; one unlike them, a
-text, a class's weights, the mean of all rows or any direction at all, may have them in any. What tells the two apart is
-the query's nearness: by how much its inner product with the nearest centre is above that with the mean of all centres,
-over its length. Efforts are measured for tiers of nearness when an index is
+text, a class's weights or any direction at all, may have them in any. What tells the two apart is the query's nearness:
+its inner product with the nearest centre, over its length. Efforts are measured for tiers of nearness when an index is
 built, and a query less near than all that were measured is looked for everywhere.
 """
 
@@ -27,7 +26,7 @@ class Tier(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is done for queries of some nearness."""
+    """What is done for queries of some nearness, -1 to 1 for rows of length 1."""
 
     least: float
     effort: int

@@ -192,7 +192,7 @@ class Index:
         return self._codes is not None and self._codes.probes
 
     def nearness(self, vectors: Scores) -> Scores:
-        """Return how much nearer queries are to the nearest list's centre than to the mean of all.  [Q, D] -> [Q]"""
+        """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
         assert self._codes is not None
         return self._codes.nearness(vectors)
 

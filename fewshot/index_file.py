@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 PATTERN = "index-*.faiss"
-VERSION = 2  # of what the facts mean; in 1 nearness was that to the nearest centre alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ def save(folder: Path, generation: int, codes: Bytes, alive: Mask, facts: Facts)
 
     A disk that is full, or a folder that may only be read, is no error: the index is a copy.
     """
-    told = np.frombuffer(json.dumps({"version": VERSION, **dataclasses.asdict(facts)}).encode(), np.uint8)
+    told = np.frombuffer(json.dumps(dataclasses.asdict(facts)).encode(), np.uint8)
     parts = [codes, np.packbits(alive), told]
     parts.append(np.array([len(part) for part in parts], "<u8").view(np.uint8))
     checksum = 0
@@ -98,8 +97,6 @@ def load(file: Path) -> tuple[Bytes, Mask, Facts] | None:
         lengths = content[-24:].view("<u8").astype(np.int64).tolist()
         codes, alive, told, _ = np.split(content, np.cumsum(lengths))
         given = json.loads(told.tobytes())
-        if given.pop("version", 1) != VERSION:
-            return None
         given["wanted"] = tuple(given["wanted"])
         given["recall"] = dict(given["recall"])
         given["tiers"] = tuple(Tier(least, tuple(map(tuple, efforts))) for least, efforts in given["tiers"])

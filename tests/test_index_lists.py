@@ -54,15 +54,6 @@ def test_a_filter_by_chance_and_one_row_at_a_time():
     assert (np.abs(together - alone) < 1e-6).mean() > 0.99
 
 
-def test_the_mean_of_all_rows_is_near_to_no_list():
-    """It is about as near to every centre, so its nearest rows are in any list: recall 0.55, it was, on photographs."""
-    common = unit(np.random.default_rng(8).standard_normal((1, D)))
-    rows = unit(1.5 * common + clustered(300, 12000, 0.1)[0])
-    index, mean = built(rows), unit(rows.mean(0, keepdims=True))
-    assert (mean @ rows.T).min() > 0.7
-    assert index.nearness(mean)[0] < index.nearness(rows[::40]).min()
-
-
 def test_what_is_like_removed_rows_finds_the_others():
     rows, label = clustered(12, 12000, 0.25)
     index = built(rows)
