@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from fewshot.arrays import TINY
+from fewshot.effort import ANY
 from fewshot.scan import FEW_QUERIES, Rows, Scores, best_first, lengths, load_faiss, products
 
+SOME = 4096  # centres added up at a time, which need not lie flat
 Found = tuple[Scores, Rows]  # inner products and numbers of centres, best first; -1 where a graph leads to no more
 
 
@@ -22,6 +24,7 @@ class Centres:
         if isinstance(self._quantizer, faiss.IndexFlatIP):
             shape = self._quantizer.ntotal, self._quantizer.d
             self._rows = faiss.rev_swig_ptr(self._quantizer.get_xb(), shape[0] * shape[1]).reshape(shape)
+        self._mean = self._middle()
 
     def near(self, queries: Scores, least: int = 1) -> Near:
         """Compare queries [Q, d] with the centres, of which the best `least` at least will be asked for.
@@ -30,15 +33,23 @@ class Centres:
         many it finds the best sooner.
         """
         if self._rows is not None and len(queries) < FEW_QUERIES:
-            return NearAll(queries, products(queries, self._rows))
-        return Near(queries, self._quantizer, self._quantizer.search(queries, least))
+            return NearAll(queries, self._mean, products(queries, self._rows))
+        return Near(queries, self._mean, self._quantizer, self._quantizer.search(queries, least))
+
+    def _middle(self) -> Scores:
+        """Return the mean of all centres.  -> [d]"""
+        count, total = self._quantizer.ntotal, np.zeros(self._quantizer.d)
+        for start in range(0, count, SOME):
+            total += self._quantizer.reconstruct_n(start, min(SOME, count - start)).sum(0, dtype=np.float64)
+        mean: Scores = (total / max(count, 1)).astype(np.float32)
+        return mean
 
 
 class Near:
     """Queries [Q, d] and the centres found nearest to them [Q, n]; more are looked for where they are asked for."""
 
-    def __init__(self, queries: Scores, quantizer: Any, found: Found) -> None:
-        self._queries, self._quantizer, self._found = queries, quantizer, found
+    def __init__(self, queries: Scores, mean: Scores, quantizer: Any, found: Found) -> None:
+        self._queries, self._mean, self._quantizer, self._found = queries, mean, quantizer, found
 
     def first(self) -> Scores:
         """Return the inner product with the nearest centre.  -> [Q]"""
@@ -53,18 +64,33 @@ class Near:
         found: Found = self._quantizer.search(self._queries[which], count)
         return found
 
-    def nearness(self, reached: Scores | None = None) -> Scores:
-        """Return the inner product with the nearest centre, or the one given, over a query's length.  [Q] -> [Q]"""
-        reached = self.first() if reached is None else reached
-        near: Scores = (reached / np.maximum(lengths(self._queries), TINY)).astype(np.float32, copy=False)
-        return near
+    def nearness(self, lead: float = ANY, reached: Scores | None = None) -> Scores:
+        """Return the inner product with the nearest centre, or the one given, over a query's length.  [Q] -> [Q]
+
+        ANY for those that this centre leads by less than `lead`.
+        """
+        near, ahead = self._near_and_ahead(self.first() if reached is None else reached)
+        told: Scores = np.where(ahead >= lead, near, np.float32(ANY))
+        return told
+
+    def lead(self) -> Scores:
+        """Return how far the inner product with the nearest centre is above that with the mean of all.  -> [Q]
+
+        Both over a query's length.
+        """
+        return self._near_and_ahead(self.first())[1]
+
+    def _near_and_ahead(self, reached: Scores) -> tuple[Scores, Scores]:
+        length: Scores = np.maximum(lengths(self._queries), TINY)
+        average = np.einsum("qd,d->q", self._queries, self._mean)  # threads of NumPy's own would be in FAISS's way
+        return reached / length, (reached - average) / length
 
 
 class NearAll(Near):
     """Queries [Q, d] and their inner products with all centres [Q, lists]."""
 
-    def __init__(self, queries: Scores, scores: Scores) -> None:
-        self._queries, self._scores = queries, scores
+    def __init__(self, queries: Scores, mean: Scores, scores: Scores) -> None:
+        self._queries, self._mean, self._scores = queries, mean, scores
 
     def first(self) -> Scores:
         """Return the largest inner product.  -> [Q]"""

@@ -120,17 +120,23 @@ class Codes:
             self._inner.add(as_float32(rows[start : start + BLOCK]))
 
     def candidates(
-        self, queries: Scores, depth: int, looks: tuple[Look, ...] = (), only: Mask | None = None
+        self,
+        queries: Scores,
+        depth: int,
+        looks: tuple[Look, ...] = (),
+        only: Mask | None = None,
+        lead: float = ANY,
     ) -> tuple[Scores, Rows]:
         """Find rows that seem nearest, best first; -1 where no more were met.  [Q, D] -> [Q, depth] each
 
-        `looks` tells how many IVF lists or HNSW nodes to look into, up to `most_effort`; all of them if it is empty.
-        Rows outside `only` [N] are left out if the kind `selects`, and may be among the candidates if not.
+        `looks` tells how many IVF lists or HNSW nodes to look into, up to `most_effort`; all of them if it is empty,
+        and for queries whose nearest list's centre leads the mean of all by less than `lead`. Rows outside `only` [N]
+        are left out if the kind `selects`, and may be among the candidates if not.
         """
         depth, looks = min(depth, len(self)), looks or (Look(ANY, self.most_effort),)
         with few_threads(len(queries)):
             if self.probes:
-                return self._in_lists(self._turned(queries), depth, looks, only)
+                return self._in_lists(self._turned(queries), depth, looks, only, lead)
             sel = selector(only) if only is not None and self.selects else None
             effort = max(looks[0].effort, depth) if self.walks else 0
             parameters = _parameters(self._inner, effort, sel) if effort or sel is not None else None
@@ -140,6 +146,10 @@ class Codes:
     def nearness(self, queries: Scores) -> Scores:
         """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
         return self._near(self._turned(queries)).nearness()
+
+    def lead(self, queries: Scores) -> Scores:
+        """Return by how much the nearest list's centre is nearer to queries than the mean of all.  [Q, D] -> [Q]"""
+        return self._near(self._turned(queries)).lead()
 
     def _near(self, queries: Scores, least: int = 1) -> Near:
         if self._centres is None:
@@ -170,7 +180,9 @@ class Codes:
             self._list_of = list_of
         return self._list_of
 
-    def _in_lists(self, queries: Scores, depth: int, looks: tuple[Look, ...], only: Mask | None) -> tuple[Scores, Rows]:
+    def _in_lists(
+        self, queries: Scores, depth: int, looks: tuple[Look, ...], only: Mask | None, lead: float
+    ) -> tuple[Scores, Rows]:
         """Look into the lists whose centres are nearest, into as many as each query's nearness asks for."""
         parts, step = [], TOGETHER if only is None else SELECTING
         least = max(looks[0].effort, *(look.effort for look in looks if look.effort * MANY <= looks[-1].effort), 1)
@@ -178,17 +190,19 @@ class Codes:
             some = queries[start : start + step]
             near = self._near(some, least)
             parts.append(
-                self._nearest_lists(some, near, depth, looks)
+                self._nearest_lists(some, near, depth, looks, lead)
                 if only is None
-                else self._among(some, near, depth, looks, only)
+                else self._among(some, near, depth, looks, only, lead)
             )
         if len(parts) == 1:
             return parts[0]
         scores, rows = (np.concatenate(part) for part in zip(*parts, strict=True))
         return scores, rows
 
-    def _nearest_lists(self, queries: Scores, near: Near, depth: int, looks: tuple[Look, ...]) -> tuple[Scores, Rows]:
-        kind = np.searchsorted([-look.least for look in looks], -near.nearness()).tolist()  # [Q]
+    def _nearest_lists(
+        self, queries: Scores, near: Near, depth: int, looks: tuple[Look, ...], lead: float
+    ) -> tuple[Scores, Rows]:
+        kind = np.searchsorted([-look.least for look in looks], -near.nearness(lead)).tolist()  # [Q]
         if kind.count(kind[0]) == len(kind):
             return self._listed(queries, depth, *near.best(looks[kind[0]].effort))
         scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)
@@ -198,7 +212,7 @@ class Codes:
         return scores, rows
 
     def _among(
-        self, queries: Scores, near: Near, depth: int, looks: tuple[Look, ...], only: Mask
+        self, queries: Scores, near: Near, depth: int, looks: tuple[Look, ...], only: Mask, lead: float
     ) -> tuple[Scores, Rows]:
         """Look into lists in the same way, as if there were no rows but those of `only`, not empty.
 
@@ -213,7 +227,7 @@ class Codes:
         met = np.cumsum(here, axis=1)
         told = (met >= np.minimum(1, met[:, -1:])) & whole[lists]
         first = told.argmax(1)[:, None]  # [Q, 1]
-        nearness = np.where(told.any(1), near.nearness(np.take_along_axis(reached, first, 1)[:, 0]), ANY)
+        nearness = np.where(told.any(1), near.nearness(lead, np.take_along_axis(reached, first, 1)[:, 0]), ANY)
         effort = efforts[np.searchsorted(leasts, -nearness)]  # [Q]
         wanted = (here > 0) & (met - here < effort[:, None])
         order = np.argsort(~wanted, axis=1, kind="stable")[:, : max(wanted.sum(1).max(), 1)]

@@ -4,6 +4,9 @@ A query like the stored rows has its neighbours in a few lists, those whose cent
 text, a class's weights or any direction at all, may have them in any. What tells the two apart is the query's nearness:
 its inner product with the nearest centre, over its length. Efforts are measured for tiers of nearness when an index is
 built, and a query less near than all that were measured is looked for everywhere.
+
+Where all rows have a common direction, a query along it, the mean of all rows say, is near to every centre. Therefore a
+query whose nearest centre leads the mean of all centres by less than that of nearly all rows is looked for everywhere.
 """
 
 from __future__ import annotations

@@ -196,6 +196,11 @@ class Index:
         assert self._codes is not None
         return self._codes.nearness(vectors)
 
+    def lead(self, vectors: Scores) -> Scores:
+        """Return by how much the nearest list's centre is nearer to queries than the mean of all.  [Q, D] -> [Q]"""
+        assert self._codes is not None
+        return self._codes.lead(vectors)
+
     def reach(self, vectors: Scores, rows: Rows) -> Rows:
         """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
         assert self._codes is not None
@@ -239,7 +244,8 @@ class Index:
             tiers, whole, share = self.facts.tiers, codes.most_effort, count / total if codes.walks else 1
             if codes.walks and tiers and looks(tiers, k, 2 * whole, share)[0].effort == 2 * whole:
                 return _nothing, k, 0  # that much of a graph is not looked into
-            return partial(codes.candidates, looks=looks(tiers, k, whole, share), only=only), first, most
+            some = looks(tiers, k, whole, share)
+            return partial(codes.candidates, looks=some, only=only, lead=self.facts.lead), first, most
         return codes.candidates, int(first * total / count), most
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.depth import CAUTION, Care
-from fewshot.effort import UNSEEN, Tier
+from fewshot.effort import ANY, UNSEEN, Tier
 from fewshot.scan import Mask
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Facts:
     caution: float = CAUTION  # see `fewshot.depth`
     noise: float = 0.0  # also there
     spread: int = 8  # see `fewshot.depth.first_depth`
+    lead: float = ANY  # see `fewshot.effort`
     tiers: tuple[Tier, ...] = ()  # how many lists or nodes to look into
     recall: dict[str, float] = field(default_factory=dict)  # measured recall@10 of each kind of query
     sample: int = 0  # queries it was measured with
@@ -99,6 +100,7 @@ def load(file: Path) -> tuple[Bytes, Mask, Facts] | None:
         given = json.loads(told.tobytes())
         given["wanted"] = tuple(given["wanted"])
         given["recall"] = dict(given["recall"])
+        given["lead"] = float(given["lead"])  # older files lack it, and are built again
         given["tiers"] = tuple(Tier(least, tuple(map(tuple, efforts))) for least, efforts in given["tiers"])
         facts = Facts(**given)
         return codes, np.unpackbits(alive, count=facts.rows).astype(bool), facts

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TOLD = 300, 300, 100, 0  # of each kind, that the recall is measured with
 LISTED = 500, 1000, 250, 250  # whose neighbours' lists are looked up
 LESS_NEAR = 0.5, 0.25, 0.1, 0.02  # shares of the rows at which queries are parted by nearness
+NO_LEAD = 0.01  # share of the rows that the nearest centre leads by too little
 TAIL = 0.02  # share of the nearest rows, in the farthest lists, that tell how far others are
 MANY = 1000  # the second number of neighbours that an effort is found for, unless there are too few rows
 NOISE = 60  # queries whose errors are looked at
@@ -51,7 +52,7 @@ def tuned(index: Index, recall: float) -> Facts:
         _set_spread(index, queries)
     if index.most_effort > 1:  # until now everything was looked into
         tiers = _lists(index, live, recall) if index.has_lists else _nodes(index, queries, own, kind, recall)
-        index.facts = dataclasses.replace(index.facts, tiers=tiers)
+        index.facts = dataclasses.replace(index.facts, tiers=tiers, lead=_lead(index, live))
         _set_spread(index, queries)
     recalls = _recalls(index, told.queries, told.own, near)[1]
     recall_of_kind = {KINDS[i]: round(float(recalls[told.kind == i].mean()), 5) for i in set(told.kind.tolist())}
@@ -83,6 +84,14 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
             effort = max(effort, _enough(here, UNSEEN * (1 - recall) / FARTHER[k]) if len(here) else index.most_effort)
             efforts.append((k, effort))
     return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers)
+
+
+def _lead(index: Index, live: Rows) -> float:
+    """Return by how much the nearest list's centre must lead the mean of all; ANY for kinds without lists."""
+    if not index.has_lists:
+        return ANY
+    queries, _, kind = drawn(index.rows, live, LISTED)
+    return float(np.quantile(index.lead(queries[kind == 0]), NO_LEAD))
 
 
 def _enough(reach: Rows, missed: float) -> int:

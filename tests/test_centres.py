@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fewshot.centres import Centres
+from fewshot.effort import ANY
 from fewshot.scan import best_first
 
 
@@ -29,7 +30,12 @@ def test_the_best_are_those_of_faiss(quantizer: faiss.Index, queries: int, count
     np.testing.assert_allclose(found[0], reached, rtol=1e-5)
     np.testing.assert_array_equal(near.best(count, [queries - 1])[1], lists[-1:])
     np.testing.assert_allclose(near.nearness(), reached[:, 0] / np.linalg.norm(asked, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(near.nearness(reached[:, -1]), reached[:, -1] / np.linalg.norm(asked, axis=1), rtol=1e-5)
+    length = np.linalg.norm(asked, axis=1)
+    np.testing.assert_allclose(near.nearness(reached=reached[:, -1]), reached[:, -1] / length, rtol=1e-5)
+    lead = (reached[:, 0] - asked @ quantizer.reconstruct_n(0, 700).mean(0)) / length
+    np.testing.assert_allclose(near.lead(), lead, rtol=1e-4)
+    middle = float(np.median(lead)) + 1e-3
+    np.testing.assert_array_equal(near.nearness(middle) > ANY, lead >= middle)
 
 
 def test_a_query_of_nothing_is_near_to_nothing(quantizer: faiss.Index) -> None:
