@@ -51,18 +51,22 @@ def tuned(index: Index, recall: float) -> Facts:
         index.facts = dataclasses.replace(index.facts, caution=min(index.facts.caution * STEP, CAREFUL))
         _set_spread(index, queries)
     if index.most_effort > 1:  # until now everything was looked into
-        tiers = _lists(index, live, recall) if index.has_lists else _nodes(index, queries, own, kind, recall)
-        index.facts = dataclasses.replace(index.facts, tiers=tiers, lead=_lead(index, live))
+        if index.has_lists:
+            tiers, lead = _lists(index, live, recall)
+        else:
+            tiers, lead = _nodes(index, queries, own, kind, recall), ANY
+        index.facts = dataclasses.replace(index.facts, tiers=tiers, lead=lead)
         _set_spread(index, queries)
     recalls = _recalls(index, told.queries, told.own, near)[1]
     recall_of_kind = {KINDS[i]: round(float(recalls[told.kind == i].mean()), 5) for i in set(told.kind.tolist())}
     return dataclasses.replace(index.facts, recall=recall_of_kind, sample=len(recalls))
 
 
-def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
+def _lists(index: Index, live: Rows, recall: float) -> tuple[tuple[Tier, ...], float]:
     """Find how many lists to look into: as many as hold all but a few of the nearest rows.
 
     Queries of all four kinds are parted where so many of the rows are less near, and where half of the others are.
+    Returns also by how much the nearest centre leads the mean of all for nearly all rows.
     """
     queries, own, kind = drawn(index.rows, live, LISTED)
     nearness = index.nearness(queries)
@@ -83,15 +87,8 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[Tier, ...]:
             here = reach[part[some]]
             effort = max(effort, _enough(here, UNSEEN * (1 - recall) / FARTHER[k]) if len(here) else index.most_effort)
             efforts.append((k, effort))
-    return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers)
-
-
-def _lead(index: Index, live: Rows) -> float:
-    """Return by how much the nearest list's centre must lead the mean of all; ANY for kinds without lists."""
-    if not index.has_lists:
-        return ANY
-    queries, _, kind = drawn(index.rows, live, LISTED)
-    return float(np.quantile(index.lead(queries[kind == 0]), NO_LEAD))
+    lead = np.quantile(index.lead(queries[kind == 0]), NO_LEAD)
+    return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers), float(lead)
 
 
 def _enough(reach: Rows, missed: float) -> int:
