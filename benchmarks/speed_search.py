@@ -227,7 +227,7 @@ def profile_one(given: argparse.Namespace, data: str) -> dict[str, object]:
     wanted = Wanted("fast", given.recall)
     few = Index.build(few_rows, np.ones(FEW, bool), plan(wanted, FEW, DIM), wanted)
     codes, depth = index._codes, first_depth(10, index.facts.spread)
-    lists = looks(index.facts.tiers, 10, index.most_effort)
+    lists = looks(index.facts.tiers, 10, index.most_effort, index.facts.lead)
     near = codes.candidates(queries, depth, lists)[1]
     memory = np.ones(int(codes.bytes_per_row() * len(rows)) // 8, np.int64)
     parts: dict[str, Callable[[int], object]] = {

@@ -12,12 +12,15 @@ query whose nearest centre leads the mean of all centres by less than that of ne
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 ANY = -math.inf  # nearness that every query has
+MANY = 8  # an eighth of the lists are so many that they are put in order only for the queries that need them
 UNSEEN = 0.5  # share of what may be missed that may be missed for lists or nodes not looked into; the rest is for codes
 
 
@@ -35,16 +38,49 @@ class Look(NamedTuple):
     effort: int
 
 
+@dataclass(frozen=True)
+class Looks:
+    """What is done for queries of any nearness: the nearest queries' first, and last everything there is."""
+
+    steps: tuple[Look, ...]
+    lead: float = ANY  # queries whose nearest centre leads the mean of all by less are looked for everywhere
+
+    def of(self, nearness: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Return which step queries are due.  [Q] -> [Q]"""
+        return np.searchsorted(self._leasts, -nearness)
+
+    @cached_property
+    def efforts(self) -> NDArray[np.int64]:
+        """Efforts of the steps."""
+        return np.array([step.effort for step in self.steps])
+
+    @cached_property
+    def usual(self) -> int:
+        """The most that is often asked for; more is so much that it is found out for those queries only."""
+        some = self.efforts[self.efforts * MANY <= self.efforts[-1]]
+        return int(max(self.efforts[0], *some, 1))
+
+    @cached_property
+    def _leasts(self) -> NDArray[np.float64]:
+        return np.array([-step.least for step in self.steps])
+
+
 @lru_cache(64)
-def looks(tiers: tuple[Tier, ...], k: int, most: int, share: float = 1.0) -> tuple[Look, ...]:
-    """Return the efforts for the k nearest among a share of the rows, the nearest queries' first, up to `most`."""
+def looks(tiers: tuple[Tier, ...], k: int, most: int, lead: float = ANY, share: float = 1.0) -> Looks:
+    """Return the efforts for the k nearest among a share of the rows, each up to `most`."""
     found = []
     for least, efforts in tiers:
         effort = int(_between(efforts, k) / share)
         if effort >= most:
             break
         found.append(Look(least, effort))
-    return (*found, Look(ANY, most))
+    return Looks((*found, Look(ANY, most)), lead)
+
+
+@lru_cache(64)
+def everywhere(most: int) -> Looks:
+    """Return the same effort for all queries."""
+    return Looks((Look(ANY, most),))
 
 
 def _between(efforts: tuple[tuple[int, int], ...], k: int) -> int:

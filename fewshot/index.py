@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fewshot import depth as deep
 from fewshot.arrays import to_numpy
+from fewshot.centres import Near
 from fewshot.codes import Codes
 from fewshot.effort import looks
 from fewshot.errors import InvalidOption
@@ -188,18 +189,13 @@ class Index:
 
     @property
     def has_lists(self) -> bool:
-        """Whether candidates are in lists, some of which are looked into; then `nearness` and `reach` can be told."""
+        """Whether candidates are in lists, some of which are looked into; then `near` and `reach` can be told."""
         return self._codes is not None and self._codes.probes
 
-    def nearness(self, vectors: Scores) -> Scores:
-        """Return how near queries are to the nearest list's centre.  [Q, D] -> [Q]"""
+    def near(self, vectors: Scores) -> Near:
+        """Compare queries [Q, D] with the centres of the lists."""
         assert self._codes is not None
-        return self._codes.nearness(vectors)
-
-    def lead(self, vectors: Scores) -> Scores:
-        """Return by how much the nearest list's centre is nearer to queries than the mean of all.  [Q, D] -> [Q]"""
-        assert self._codes is not None
-        return self._codes.lead(vectors)
+        return self._codes.near(vectors)
 
     def reach(self, vectors: Scores, rows: Rows) -> Rows:
         """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
@@ -242,10 +238,10 @@ class Index:
         first = min(deep.first_depth(k, self.facts.spread), max(most, 2 * k))
         if codes.selects:
             tiers, whole, share = self.facts.tiers, codes.most_effort, count / total if codes.walks else 1
-            if codes.walks and tiers and looks(tiers, k, 2 * whole, share)[0].effort == 2 * whole:
+            if codes.walks and tiers and looks(tiers, k, 2 * whole, share=share).steps[0].effort == 2 * whole:
                 return _nothing, k, 0  # that much of a graph is not looked into
-            some = looks(tiers, k, whole, share)
-            return partial(codes.candidates, looks=some, only=only, lead=self.facts.lead), first, most
+            some = looks(tiers, k, whole, self.facts.lead, share)
+            return partial(codes.candidates, looks=some, only=only), first, most
         return codes.candidates, int(first * total / count), most
 
 

@@ -69,7 +69,8 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[tuple[Tier, ...], f
     Returns also by how much the nearest centre leads the mean of all for nearly all rows.
     """
     queries, own, kind = drawn(index.rows, live, LISTED)
-    nearness = index.nearness(queries)
+    near = index.near(queries)
+    nearness = near.nearness()
     rows, left = np.sort(nearness[kind == 0]), np.ones(len(queries), bool)
     tiers: list[tuple[float, list[tuple[int, int]], Mask]] = []
     edges = [rows[int(share * len(rows))] for share in LESS_NEAR]
@@ -87,7 +88,7 @@ def _lists(index: Index, live: Rows, recall: float) -> tuple[tuple[Tier, ...], f
             here = reach[part[some]]
             effort = max(effort, _enough(here, UNSEEN * (1 - recall) / FARTHER[k]) if len(here) else index.most_effort)
             efforts.append((k, effort))
-    lead = np.quantile(index.lead(queries[kind == 0]), NO_LEAD)
+    lead = np.quantile(near.lead()[kind == 0], NO_LEAD)
     return tuple(Tier(least, tuple(efforts)) for least, efforts, _ in tiers), float(lead)
 
 

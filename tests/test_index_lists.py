@@ -61,8 +61,8 @@ def test_what_is_like_the_mean_of_all_rows_is_looked_for_everywhere():
     index, mean = built(rows), unit(rows.mean(0, keepdims=True))
     queries = unit(mean + 0.1 * (rows[::400] - mean))
     assert (mean @ rows.T).min() > 0.7
-    assert (index.lead(queries) < index.facts.lead).all()
-    assert (index.lead(rows[::40]) < index.facts.lead).mean() < 0.05
+    assert (index.near(queries).lead() < index.facts.lead).all()
+    assert (index.near(rows[::40]).lead() < index.facts.lead).mean() < 0.05
     assert recall(index, queries, np.ones(len(rows), bool)) >= 0.99
 
 
