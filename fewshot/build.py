@@ -11,12 +11,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot.database import check_vacant, is_store, transaction
+from fewshot.database import is_store, transaction
 from fewshot.errors import DataError, MissingInput
 from fewshot.names import storable, stored_glob, stored_path
 from fewshot.progress import Progress
 from fewshot.store import Store
 from fewshot.walk import Found, walk
+from fewshot.writer import check_vacant
 
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder

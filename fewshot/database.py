@@ -1,8 +1,7 @@
-"""The SQLite file of a store: its tables, one writer at a time, and its errors in plain words."""
+"""The SQLite file of a store: its tables, how it is opened, and its errors in plain words."""
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import time
 import zlib
@@ -11,21 +10,17 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from fewshot.errors import FewshotError, FormatError, OutputError, OutputExists, StoreLocked
-from fewshot.vectors import sync_folder
+from fewshot.errors import FewshotError, FormatError, OutputError
 
 FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is still read and written
 OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
-DATABASE, LOCK = "store.sqlite", "lock"
+DATABASE = "store.sqlite"
 LOGS = "-wal", "-journal"  # behind the database's name: what is not in it yet, and what is still to be undone
 MENDED = DATABASE + ".mended"  # folder with a database that is to take the place of a damaged one
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 0.5  # seconds that a reader waits until that has happened
 NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
-LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
 ANY_TABLE = "SELECT count(*) FROM sqlite_master"
 UNREADABLE = sqlite3.Error, UnicodeDecodeError  # the latter where SQLite quotes damaged text
@@ -170,26 +165,6 @@ def check_readable(folder: Path) -> None:
         raise FormatError(f"cannot read {folder / DATABASE}: {error.strerror}") from error
 
 
-def check_vacant(folder: Path) -> None:
-    """Refuse a path that is taken; what a build left behind that was killed at its very start does not count.
-
-    Raises
-    ------
-    OutputExists
-        when there is a file, a store or anything else in the folder.
-    StoreLocked
-        when it is a store that another process is writing.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OutputExists(f"{folder} is a file; give --out the name of a new folder")
-    if is_store(folder):
-        acquire(folder).release()  # another process may be making it just now
-        raise OutputExists(f"{folder} holds an index already")
-    others = sorted(child.name for child in folder.iterdir() if child.name not in LEFT_OVER) if folder.is_dir() else []
-    if others:
-        raise OutputExists(f"{folder} is not an index and holds {others[0]!r}; give --out the name of a new folder")
-
-
 def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
     """Open the database of a store; a reader never changes what it holds.
 
@@ -203,7 +178,7 @@ def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
         database.create_function("seal", -1, seal, deterministic=True)
         return database
     end = time.monotonic() + PATIENCE
-    while there := _is_database(folder / MENDED / DATABASE):
+    while there := is_database(folder / MENDED / DATABASE):
         if time.monotonic() > end:
             break
         time.sleep(PATIENCE / 50)
@@ -254,48 +229,8 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def acquire(folder: Path) -> filelock.FileLock:
-    """Become the one writer of a store, until the lock is released or this process ends in whatever way.
-
-    A repair that was killed while it put the mended database in place is brought to its end.
-
-    Raises
-    ------
-    StoreLocked
-        when another process is.
-    OutputError
-        when the folder cannot be written.
-    """
-    lock = filelock.FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-        put_in_place(folder)
-    except filelock.Timeout as error:
-        raise StoreLocked(f"{folder} is being written by another process; try again when it is done") from error
-    except OSError as error:
-        lock.release()
-        raise OutputError(f"cannot write {folder}: {error.strerror}; use another --out or its permissions") from error
-    return lock
-
-
-def put_in_place(folder: Path) -> None:
-    """Put a mended database, if there is one, in the place of the damaged one and its log; needs the lock.
-
-    The log must go first, as SQLite would write what it holds into the mended one. Until that has taken its place, it
-    lies complete in a folder of its own, where readers find it. What else a repair has left behind is removed.
-    """
-    mended = folder / MENDED / DATABASE
-    if _is_database(mended):
-        for tail in (*LOGS, "-shm"):
-            (folder / (DATABASE + tail)).unlink(missing_ok=True)
-        sync_folder(folder)
-        mended.replace(folder / DATABASE)
-        sync_folder(folder)
-    for left in folder.glob(f"{DATABASE}.*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_database(file: Path) -> bool:
+def is_database(file: Path) -> bool:
+    """Tell whether a file begins as a SQLite database does."""
     try:
         with open(file, "rb") as content:
             return content.read(len(MAGIC)) == MAGIC

@@ -15,18 +15,17 @@ from fewshot.database import (
     NEEDED,
     SEALED,
     UNREADABLE,
-    acquire,
     as_it_is,
     connect,
     define,
     plain,
-    put_in_place,
     seal,
     transaction,
 )
 from fewshot.errors import FormatError, OutputError
 from fewshot.header import restore_header
 from fewshot.vectors import sync_folder
+from fewshot.writer import acquire, put_in_place
 
 Row = tuple[object, ...]
 

@@ -24,20 +24,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.database import (
-    acquire,
-    check_store,
-    check_vacant,
-    connect,
-    define,
-    is_store,
-    plain,
-    plain_errors,
-    read_meta,
-    transaction,
-)
+from fewshot.database import check_store, connect, define, is_store, plain, plain_errors, read_meta, transaction
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, unknown
 from fewshot.vectors import VectorFile
+from fewshot.writer import acquire, check_vacant
 
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import fewshot.store as store_module
-from fewshot.database import acquire, connect
+from fewshot.database import connect
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, StoreLocked, UnknownName
 from fewshot.store import Store
 from fewshot.upkeep import verify
+from fewshot.writer import acquire
 
 INSERT = "INSERT INTO files VALUES (?, ?, (SELECT row FROM contents WHERE digest = ?2), 1, 1, ?, ?, ?)"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot import database
+from fewshot import database, writer
 from fewshot.build import build_index, remove, update
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FewshotError, FormatError, OutputError, StoreLocked
@@ -277,7 +277,7 @@ def test_a_repair_that_is_cut_short_is_brought_to_its_end(with_log, step, monkey
 
         def put_in_place(folder):
             patch.setattr(f"pathlib.Path.{step}", killed)
-            database.put_in_place(folder)
+            writer.put_in_place(folder)
 
         def killed(*_, **__):
             raise KilledError
