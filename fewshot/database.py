@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.errors import FewshotError, FormatError, OutputError
+from fewshot.log import log_damaged
 
 FORMAT = 2  # PRAGMA user_version; format 1 had no checksums of rows, and is still read and written
 OLDEST = 1
 OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE = "store.sqlite"
+LOG = DATABASE + "-wal"
 LOGS = "-wal", "-journal"  # behind the database's name: what is not in it yet, and what is still to be undone
 MENDED = DATABASE + ".mended"  # folder with a database that is to take the place of a damaged one
 MAGIC = b"SQLite format 3\0"
@@ -143,6 +145,9 @@ def check_store(folder: Path) -> None:
         saying which.
     """
     check_readable(folder)
+    if log_is_damaged(folder):
+        what = f"{folder / LOG} is damaged: what was written last cannot be read"
+        raise FormatError(f"{what}; run: fewshot index repair {folder}")
     try:
         with closing(connect(folder, write=False)) as database:
             if database.execute("PRAGMA application_id").fetchone() == (OURS,):
@@ -152,6 +157,11 @@ def check_store(folder: Path) -> None:
             what = f"{folder} is not an index, or {DATABASE} is damaged: {error}"
             raise FormatError(f"{what}; try: fewshot index repair {folder}") from error
     raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {folder}")
+
+
+def log_is_damaged(folder: Path) -> bool:
+    """Tell whether what was written last cannot be read, but for where a mended database is about to take its place."""
+    return not is_database(folder / MENDED / DATABASE) and log_damaged(folder / LOG)
 
 
 def check_readable(folder: Path) -> None:
@@ -189,7 +199,7 @@ def connect(folder: Path, *, write: bool) -> sqlite3.Connection:
     try:
         return _opened(uri, ANY_TABLE, uri=True)
     except sqlite3.OperationalError:  # there is no shared memory for the log, and a reader makes none
-        if has_log(folder):
+        if has_log(folder) and not log_damaged(folder / LOG):
             try:
                 _opened(file.absolute().as_uri() + "?mode=rw", ANY_TABLE, uri=True).close()
                 return _opened(uri, ANY_TABLE, uri=True)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewshot.database import DATABASE, MAGIC, has_log
+from fewshot.database import DATABASE, LOG, MAGIC, has_log
+from fewshot.log import PAGE, read_log
 
 LENGTH = 100
-PAGE = 4096  # bytes of a page, SQLite's choice since 3.12
 FIRST = 64  # pages among which those are where tables and their indexes begin
-LOG_HEADER, FRAME_HEADER = 32, 24  # bytes; a frame's is before its page
 CONSTANT = {  # where they begin -> bytes
     20: bytes([0, 64, 32, 32]),  # shares of a page
     44: bytes([0, 0, 0, 4, *[0] * 11, 1]),  # format; nothing that is set by hand; UTF-8
@@ -48,7 +47,7 @@ def restore_header(folder: Path) -> None:
     there is a log, its last change tells the size: SQLite refuses a header that says more.
     """
     file = folder / DATABASE
-    there, logged = file.stat().st_size // PAGE, _logged_pages(folder)
+    there, logged = file.stat().st_size // PAGE, read_log(folder / LOG).pages
     pages = logged or max(there, FIRST)
     with open(file, "r+b") as content:
         head = bytearray(content.read(LENGTH))
@@ -62,20 +61,3 @@ def restore_header(folder: Path) -> None:
         content.truncate(max(there, pages) * PAGE)
         content.seek(0)
         content.write(head)
-
-
-def _logged_pages(folder: Path) -> int:
-    """Return how many pages the database has after the last change in its log, or 0 where that tells of none.
-
-    See https://www.sqlite.org/fileformat2.html#the_write_ahead_log: frames are of the log as long as their salt is.
-    """
-    pages = 0
-    try:
-        with open(folder / f"{DATABASE}-wal", "rb") as log:
-            salt = log.read(LOG_HEADER)[16:24]
-            while len(frame := log.read(FRAME_HEADER)) == FRAME_HEADER and frame[8:16] == salt:
-                pages = int.from_bytes(frame[4:8], "big") or pages  # 0 but at the end of a change
-                log.seek(PAGE, 1)
-    except FileNotFoundError:
-        pass
-    return pages

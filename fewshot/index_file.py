@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from fewshot.depth import CAUTION, Care
 from fewshot.effort import ANY, UNSEEN, Tier
 from fewshot.scan import Mask
+from fewshot.store import INDEXES, generation_of
 
 if TYPE_CHECKING:
     from fewshot.store import Store
 
 Bytes = NDArray[np.uint8]
-PATTERN = "index-*.faiss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def save(folder: Path, generation: int, codes: Bytes, alive: Mask, facts: Facts)
             for part in parts:
                 file.write(part.data)
         temporary.replace(target)
-        for other in folder.glob(PATTERN):
+        for other in folder.glob(INDEXES):
             if other != target:
                 other.unlink(missing_ok=True)
     except OSError:
@@ -113,7 +113,7 @@ def latest(store: Store) -> tuple[Path | None, bool]:
     current = store.saved_index()
     if current is not None:
         return current, True
-    files = sorted(store.path.glob(PATTERN), key=_generation)
+    files = sorted(store.path.glob(INDEXES), key=generation_of)
     return (files[-1], False) if files else (None, False)
 
 
@@ -128,8 +128,3 @@ def chunks_checksum(store: Store, rows: int) -> int:
     """Return a checksum of the store's notes on its first rows, which changes when they are numbered anew."""
     noted = store.database.execute("SELECT first, count, crc FROM chunks WHERE first < ? ORDER BY first", (rows,))
     return zlib.crc32(repr(noted.fetchall()).encode())
-
-
-def _generation(file: Path) -> int:
-    number = file.stem.split("-")[1]
-    return int(number) if number.isdigit() else -1

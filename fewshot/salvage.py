@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fewshot.database import (
     DATABASE,
+    LOG,
     LOGS,
     MENDED,
     NEEDED,
@@ -24,6 +25,7 @@ from fewshot.database import (
 )
 from fewshot.errors import FormatError, OutputError
 from fewshot.header import restore_header
+from fewshot.log import mend_log
 from fewshot.vectors import sync_folder
 from fewshot.writer import acquire, put_in_place
 
@@ -50,6 +52,7 @@ def salvage(folder: Path) -> int:
         meta = {str(key): value for key, value in tables["meta"]}
         if not meta.keys() >= NEEDED | {"dtype", "vectors"}:  # whose defaults stand for format 1, without checksums
             raise FormatError(f"{folder / DATABASE} is damaged beyond repair; build the index again")
+        meta["generation"] = int(str(meta["generation"])) + 1  # a saved index is of what there was before
         _write_all(folder, meta, tables)
     except sqlite3.Error as error:
         raise plain(error, folder) from error
@@ -80,6 +83,7 @@ def _copy(folder: Path) -> Iterator[Path]:
         for name in (DATABASE, *(DATABASE + tail for tail in LOGS)):
             if (folder / name).exists():
                 shutil.copyfile(folder / name, copy / name)
+        mend_log(copy / LOG)
         restore_header(copy)
         yield copy
     finally:

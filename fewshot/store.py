@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Store", "is_store"]
 
+INDEXES = "index-*.faiss"  # what `fewshot.index_file` writes
 IMPORTED = "imported"  # stands for the encoder of embeddings that came from elsewhere without its name
 SUFFIX = {"float32": ".f32", "float16": ".f16"}
 # :labels and :globs are JSON lists, or null for any
@@ -242,8 +243,13 @@ class Store:
         return next(self.path.glob(f"index-{self.generation}-*.faiss"), None)
 
     def tidy(self) -> None:
-        """Delete what a compaction left behind, the array it replaced or was killed over, and indexes half written."""
-        for other in {*self.path.glob("embeddings*.f*"), *self.path.glob("index-*.part")} - {self.vectors.path}:
+        """Delete what a compaction left behind, the array it replaced or was killed over, and indexes half written.
+
+        Also indexes of later changes than there were: an earlier database was put back, and there will be other ones.
+        """
+        later = {file for file in self.path.glob(INDEXES) if generation_of(file) > self.generation}
+        left = {*self.path.glob("embeddings*.f*"), *self.path.glob("index-*.part")} - {self.vectors.path}
+        for other in later | left:
             with suppress(OSError):  # another time
                 other.unlink()
 
@@ -285,6 +291,12 @@ class Store:
             self.database.execute(
                 "INSERT INTO chunks (first, count, crc) VALUES (?, ?, ?)", (first, len(digests), checksum)
             )
+
+
+def generation_of(index: Path) -> int:
+    """Return the number of changes that a saved index knows of, by its name."""
+    number = index.stem.split("-")[1]
+    return int(number) if number.isdigit() else -1
 
 
 def _wanted(labels: Sequence[str], globs: Sequence[str]) -> dict[str, str | None]:

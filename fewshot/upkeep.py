@@ -13,6 +13,7 @@ import numpy as np
 
 from fewshot.database import (
     DATABASE,
+    LOG,
     SEALED,
     UNREADABLE,
     broken,
@@ -20,12 +21,13 @@ from fewshot.database import (
     check_readable,
     connect,
     is_store,
+    log_is_damaged,
     plain_errors,
 )
 from fewshot.errors import FormatError, OutputError
 from fewshot.header import header_changed
 from fewshot.salvage import salvage
-from fewshot.store import SUFFIX, Store
+from fewshot.store import INDEXES, SUFFIX, Store, generation_of
 from fewshot.vectors import VectorFile
 
 BLOCK = 65536  # rows moved at a time by a compaction
@@ -50,10 +52,17 @@ def verify(path: str | Path) -> list[str]:
     FormatError
         when there is no store, or it cannot be opened at all, or is of a newer format.
     """
+    if log_is_damaged(Path(path)):
+        return [f"{LOG} is damaged: what was written last cannot be read"]
     while True:
         with Store.open(path) as store, plain_errors(store.path):
             found = [f"{DATABASE} is damaged: its header has changed"] * header_changed(store.path)
-            found += [*_database_damage(store.database), *_array_damage(store), *_index_damage(store.path)]
+            found += [
+                *_database_damage(store.database),
+                *_array_damage(store),
+                *_index_damage(store.path),
+                *_changes_lost(store),
+            ]
             if not (found and _was_compacted(store)):
                 return found
 
@@ -176,7 +185,7 @@ def _was_compacted(store: Store) -> bool:
 
 def _index_damage(folder: Path) -> Iterator[str]:
     """Look at the saved indexes, whose names end in their checksum."""
-    for file in sorted(folder.glob("index-*.faiss")):
+    for file in sorted(folder.glob(INDEXES)):
         checksum = 0
         with contextlib.suppress(FileNotFoundError), file.open("rb") as content:  # another process may replace it
             while data := content.read(1 << 22):
@@ -185,8 +194,19 @@ def _index_damage(folder: Path) -> Iterator[str]:
                 yield f"{file} is damaged"
 
 
+def _changes_lost(store: Store) -> Iterator[str]:
+    """Look for saved indexes of later changes than the store knows of, which a writer deletes."""
+    later = [generation_of(file) for file in store.path.glob(INDEXES)]
+    with contextlib.suppress(*UNREADABLE):  # has been told
+        if max(later, default=0) > store.generation:  # asked for last, as another process may write
+            what = f"it knows of {store.generation} changes, and a saved index is of change {max(later)}"
+            yield f"{DATABASE} is of an earlier state: {what}"
+
+
 def _needs_salvage(folder: Path) -> bool:
     """Tell whether SQLite itself cannot work with the file any more."""
+    if log_is_damaged(folder):
+        return True
     if not is_store(folder):
         return (folder / DATABASE).is_file()
     try:
