@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +47,9 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[np.generic]]:
         try:
             with np.load(file, allow_pickle=False) as found:
                 return {name: found[name] for name in found.files}
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, KeyError) as error:
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
             raise ValueError(f"damaged: {error}") from error
 
 

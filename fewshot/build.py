@@ -39,7 +39,7 @@ ORDER BY path
 NEXT_PAGE = "SELECT path, size, mtime_ns, label FROM todo WHERE number > ? ORDER BY number LIMIT ?"
 RELABEL = """
 UPDATE files SET label = seen.label FROM seen
-WHERE files.path = seen.path AND seen.label IS NOT NULL AND files.label IS NOT seen.label
+WHERE files.path = seen.path AND seen.label IS NOT NULL AND files.label IS NOT seen.label RETURNING status
 """
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
@@ -49,6 +49,7 @@ SELECT path, size, mtime_ns, coalesce(label, (SELECT label FROM files WHERE file
 """
 COUNT_SKIPPED = "SELECT count(*) FROM seen JOIN files USING (path) WHERE status = 'skipped'"
 GONE = "SELECT path FROM files WHERE (path >= ? AND path < ?) AND path NOT IN (SELECT path FROM seen)"
+ANY_SEEN = "SELECT 1 FROM seen WHERE path >= ? AND path < ? LIMIT 1"
 DELETE = "DELETE FROM files WHERE path = ?"
 
 
@@ -61,12 +62,16 @@ class Counts:
     unchanged: int = 0
     skipped: int = 0  # cannot be read, now or when they were last tried
     gone: int = 0  # dropped, because the file is not there any more
+    unseen: int = 0  # kept: not one picture is left in the folder that was given, which may not be mounted
+    relabelled: int = 0  # of those that were in the index already
 
     def __str__(self) -> str:
         """`3 embedded, 1234 unchanged`, and whatever else is not zero."""
         parts = [f"{self.embedded} embedded", f"{self.unchanged} unchanged"]
         parts += [f"{self.copies} with content already embedded"] * bool(self.copies)
-        parts += [f"{self.gone} gone"] * bool(self.gone) + [f"{self.skipped} skipped"] * bool(self.skipped)
+        parts += [f"{self.relabelled} relabelled"] * bool(self.relabelled) + [f"{self.gone} gone"] * bool(self.gone)
+        parts += [f"{self.skipped} skipped"] * bool(self.skipped)
+        parts += [f"{self.unseen} kept of a folder or link that leads to no picture now"] * bool(self.unseen)
         return ", ".join(parts)
 
 
@@ -145,9 +150,10 @@ def update(
     """Embed the pictures under `roots` that are new or have changed, and drop those beneath `roots` that are gone.
 
     A picture's label is `label`, or else the folder directly beneath the root that it lies in, or else what it was.
-    Each batch is committed on its own: after an interruption the next update goes on from there. Without an `encoder`
-    the one that built the store is loaded, on `device` or all GPUs, if there is anything to embed; `engine` embeds in
-    place of this process. The FAISS index is saved anew if anything changed.
+    Beneath a root in which there is no picture left nothing is dropped, nor behind a link to nowhere. Each batch is
+    committed on its own: after an interruption the next update goes on from there. Without an `encoder` the one that
+    built the store is loaded, on `device` or all GPUs, if there is anything to embed; `engine` embeds in place of this
+    process. The FAISS index is saved anew if anything changed.
 
     Raises
     ------
@@ -162,9 +168,9 @@ def update(
     tops = [os.path.abspath(root) for root in roots]
     counts = Counts()
     with _list_files(store, tops, label) as (seen, todo):
-        counts.gone = _drop_gone(store, tops)
+        counts.gone, counts.unseen = _drop_gone(store, tops)
         with store.writing() as database:
-            database.execute(RELABEL)
+            counts.relabelled = sum(status == "ok" for (status,) in database.execute(RELABEL))
         if todo:
             model = encoder or _load(store.encoder, device)
             store.check_encoder(model)
@@ -276,12 +282,24 @@ def _row(file: Found, label: str | None) -> tuple[str, int, int, str | None]:
     return storable(file.path), file.size, file.mtime_ns, storable(label or file.label or "") or None
 
 
-def _drop_gone(store: Store, tops: Sequence[str]) -> int:
-    """Forget the files beneath `tops` that are not there any more."""
-    gone = [row for top in tops for row in store.database.execute(GONE, _beneath(storable(top))) if _is_gone(row[0])]
+def _drop_gone(store: Store, tops: Sequence[str]) -> tuple[int, int]:
+    """Forget the files beneath `tops` that are not there any more; return how many, and how many of them are kept.
+
+    What is not mounted looks like an empty folder, or like a link to nowhere.
+    """
+    gone, unseen = [], 0
+    for top in tops:
+        bounds = _beneath(storable(top))
+        mounted = store.database.execute(ANY_SEEN, bounds).fetchone()
+        for row in store.database.execute(GONE, bounds):
+            if _is_gone(row[0]):
+                if mounted and not _behind_dead_link(row[0], top):
+                    gone.append(row)
+                else:
+                    unseen += 1
     with store.writing() as database:
         database.executemany(DELETE, gone)
-    return len(gone)
+    return len(gone), unseen
 
 
 def _is_gone(path: str) -> bool:
@@ -291,6 +309,13 @@ def _is_gone(path: str) -> bool:
         return True
     except OSError:
         return False
+
+
+def _behind_dead_link(path: str, top: str) -> bool:
+    while len(path := os.path.dirname(path)) > len(top):
+        if os.path.lexists(path):
+            return not os.path.exists(path)
+    return False
 
 
 def _beneath(top: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ LOGS = "-wal", "-journal"  # behind the database's name: what is not in it yet, 
 MENDED = DATABASE + ".mended"  # folder with a database that is to take the place of a damaged one
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 0.5  # seconds that a reader waits until that has happened
+UNFINISHED = "unfinished"  # key of meta of a store that is being imported
 NEEDED = {"encoder", "fingerprint", "dim", "generation"}  # keys of meta that nothing can replace
 
 ANY_TABLE = "SELECT count(*) FROM sqlite_master"
@@ -103,17 +104,24 @@ def read_meta(database: sqlite3.Connection, folder: Path) -> dict[str, Any]:
     Raises
     ------
     FormatError
-        when the store is of a newer format, or any of this has changed or is missing.
+        when the store is of a newer format, or not finished, or any of this has changed or is missing.
     """
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if not OLDEST <= version <= FORMAT:
-        raise FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
+        raise newer(folder, version)
     meta = dict(database.execute("SELECT key, value FROM meta"))
     changed = [str(key) for key, _ in broken(database, "meta")] or sorted(NEEDED - meta.keys())
     if changed:
         what = f"{folder / DATABASE} is damaged: {', '.join(changed)} has changed"
         raise FormatError(f"{what}; build the index again, under another name")
+    if UNFINISHED in meta:
+        raise FormatError(f"{folder} is of an import that has not ended; run it again, it begins anew")
     return meta
+
+
+def newer(folder: Path, version: int) -> FormatError:
+    """Say that a store is of a format that this program does not know."""
+    return FormatError(f"{folder} has format {version}, this program reads up to {FORMAT}; update fewshot")
 
 
 def define(database: sqlite3.Connection, meta: Mapping[str, object]) -> None:

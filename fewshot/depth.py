@@ -116,11 +116,12 @@ def above(
     care: Care,
     depth: int,
     most: int,
+    count: int,
     only: Mask | None = None,
 ) -> tuple[list[tuple[Scores, Rows]], NDArray[np.bool_]]:
     """Find all rows that score `least` or more, best first, and tell for which queries `most` candidates were enough.
 
-    [Q, D] -> Q pairs of scores and rows, sure [Q]. Only rows of `only` [N] count, if it is given.
+    [Q, D] -> Q pairs of scores and rows, sure [Q]. Only the `count` rows of `only` [N] count, if it is given.
     """
     found: list[tuple[Scores, Rows]] = [(np.zeros(0, np.float32), np.zeros(0, np.int64))] * len(queries)
     sure = np.zeros(len(queries), bool)
@@ -138,7 +139,8 @@ def above(
             noise, n = care.noise * lengths(queries[part]), ids.shape[1]
             error = errors(approximate, exact, noise, care.caution)
             few = ceiling(approximate, n, error, max(care.misses, LEAST), len(rows)) < least
-            sure[part] = (few | _all_met(ids, depth)) & (ids[:, 0] >= 0)  # nothing at all is found for a query of zeros
+            # nothing at all is found for a query of zeros, and FAISS leaves out rows whose coarse score is the least
+            sure[part] = (few | ((ids >= 0).sum(1) >= count)) & (ids[:, 0] >= 0)
         depth *= DEEPER
     return found, sure
 

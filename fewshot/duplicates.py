@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fewshot.arrays import to_tensor
 from fewshot.errors import InvalidOption
+from fewshot.scan import of_equals
 
 if TYPE_CHECKING:
     from fewshot.index import Index
@@ -60,9 +61,10 @@ def near_pairs(x: Tensor, labels: NDArray[np.int64], count: int, *, block: int =
 def pairs_above(index: Index, least: float, *, block: int = BLOCK) -> Iterator[Pair]:
     """Yield the pairs of rows of an index whose inner product is `least` or more, by first row, nearest first.
 
-    Every row is a range search; an approximate kind of index may miss a pair, and no pair's cosine is approximate.
+    What is 1 but for rounding counts as 1. Every row is a range search; an approximate kind of index may miss a pair,
+    and no pair's cosine is approximate.
     """
-    live = np.flatnonzero(index.alive)
+    live, least = np.flatnonzero(index.alive), min(least, of_equals(index.rows))
     for start in range(0, len(live), block):
         own = live[start : start + block]
         for first, (scores, rows) in zip(own, index.range_search(to_tensor(index.rows[own]), least), strict=True):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import time
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fewshot.arrays import to_numpy, to_tensor
+from fewshot.arrays import read_arrays, to_numpy, to_tensor
 from fewshot.classes import ClassList
 from fewshot.datasets import ImageSource, Items, Text
 from fewshot.embedding import Skipped, embed_images
@@ -126,10 +125,15 @@ def _read_cache(file: Path) -> _Rows | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as found:
-            per_second = float(found["per_second"]) if "per_second" in found else math.nan
-            return _Rows(to_tensor(found["x"]), found["kept"].tolist(), json.loads(str(found["notes"])), per_second)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        found = read_arrays(file)
+        per_second = float(found["per_second"]) if "per_second" in found else math.nan
+        return _Rows(
+            to_tensor(np.asarray(found["x"], np.float32)),
+            found["kept"].tolist(),
+            json.loads(str(found["notes"])),
+            per_second,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -2,9 +2,10 @@
 
 ::
 
-    FILE.npz        embeddings [n, D], paths [n], labels [n] ("" for none), encoder, fingerprint
-    FILE.parquet    columns path, label, embedding (list of D float32); encoder and fingerprint in the metadata
-                    (of both, labels, encoder and fingerprint may be left out of what is imported)
+    FILE.npz        embeddings [n, D], paths [n], labels [n] ("" for none), digests [n], encoder, fingerprint
+    FILE.parquet    columns path, label, digest, embedding (list of D float32); encoder and fingerprint in the metadata
+                    (of both, all but embeddings and paths may be left out of what is imported; a digest is a checksum
+                    of the picture's file, by which a build knows it again)
     DIR             clip-retrieval: img_emb/img_emb_*.npy beside metadata/metadata_*.parquet (column image_path)
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -27,6 +27,7 @@ from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.modelfile import replacing
 from fewshot.names import storable, stored_path
 from fewshot.store import IMPORTED, Store
+from fewshot.writer import drop_unfinished
 
 BLOCK = 65536  # rows at a time
 INSERT = """
@@ -43,6 +44,7 @@ class Table:
     embeddings: NDArray[np.float32]  # [n, D]
     paths: list[str]
     labels: list[str | int | None]
+    digests: list[str] | None = None
 
 
 def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
@@ -58,7 +60,7 @@ def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
         for parquet without pyarrow.
     """
     file = Path(target)
-    entries = store.entries()
+    entries, digests = store.entries(), store.digests()
     rows = store.embeddings(verify=True)
     order = np.array([entry.row for entry in entries], np.int64)
     if file.suffix == ".npz":
@@ -66,18 +68,21 @@ def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
         paths = np.array([entry.path for entry in entries], np.str_)
         labels = np.array([entry.label or "" for entry in entries], np.str_)
         with replacing(file, overwrite) as temporary, open(temporary, "wb") as out:
-            encoder, fingerprint = np.array(store.encoder), np.array(store.fingerprint)
-            np.savez(out, embeddings=whole, paths=paths, labels=labels, encoder=encoder, fingerprint=fingerprint)
+            files = np.array([digests[entry.row] for entry in entries], np.str_)
+            made: dict[str, Any] = {"encoder": np.array(store.encoder), "fingerprint": np.array(store.fingerprint)}
+            np.savez(out, embeddings=whole, paths=paths, labels=labels, digests=files, **made)
     elif file.suffix == ".parquet":
         arrow, parquet = _arrow()
         vector = arrow.list_(arrow.float32(), store.dim)
-        schema = arrow.schema([("path", arrow.string()), ("label", arrow.string()), ("embedding", vector)])
+        texts = [(name, arrow.string()) for name in ("path", "label", "digest")]
+        schema = arrow.schema([*texts, ("embedding", vector)])
         schema = schema.with_metadata({"encoder": store.encoder, "fingerprint": store.fingerprint})
         with replacing(file, overwrite) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
             for start in range(0, len(entries), BLOCK):
                 part = entries[start : start + BLOCK]
                 flat = np.asarray(rows[order[start : start + BLOCK]], np.float32).reshape(-1)
                 columns = [arrow.array([e.path for e in part]), arrow.array([e.label for e in part], arrow.string())]
+                columns.append(arrow.array([digests[e.row] for e in part]))
                 columns.append(arrow.FixedSizeListArray.from_arrays(arrow.array(flat), store.dim))
                 writer.write_table(arrow.table(columns, schema=schema))
     else:
@@ -97,8 +102,9 @@ def import_into(
     """Make the store `out` from exported embeddings or a folder of clip-retrieval, and return how many pictures.
 
     `encoder` names the encoder that made them where the source does not say; `fingerprint` is that encoder's, `width`
-    how many dimensions it has. Rows are scaled to length 1. The pictures themselves are not looked at, so an update
-    embeds those it finds anew. After an error there is no `out`.
+    how many dimensions it has. Rows are scaled to length 1. The pictures themselves are not looked at: an update embeds
+    those it finds anew, but for files whose digest it knows. After an error there is no `out`; what a killed import has
+    left takes the place of nothing, and is begun again.
 
     Raises
     ------
@@ -118,11 +124,14 @@ def import_into(
     if width is not None and width != dim:
         what = f"{file} holds embeddings of {dim} dimensions, encoder {name!r} makes {width}"
         raise DataError(f"{what}; name the encoder that made them, or none")
-    store = Store.create(out, encoder=name, fingerprint=known or f"{IMPORTED}-{dim}", dim=dim, dtype=dtype)
+    drop_unfinished(Path(out))
+    mark = known or f"{IMPORTED}-{dim}"
+    store = Store.create(out, encoder=name, fingerprint=mark, dim=dim, dtype=dtype, unfinished=True)
     try:
         with store:
             for table in chain([first], tables):
                 _add(store, table, file)
+            store.finish()
             refresh_index(store)
             count = sum(store.labels().values())  # a path that is there twice counts once, with its last embedding
     except BaseException:
@@ -136,10 +145,12 @@ def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
     x = np.asarray(table.embeddings)
     if x.ndim != 2 or not x.shape[1] or x.dtype.kind not in "fiu":
         raise DataError(f"{file}: embeddings must be numbers [n, D], got {x.dtype} of shape {list(x.shape)}")
-    if not len(x) == len(table.paths) == len(table.labels):
+    if not len(x) == len(table.paths) == len(table.labels) == len(table.digests or table.paths):
         raise DataError(f"{file}: {len(x)} embeddings but {len(table.paths)} paths and {len(table.labels)} labels")
     if not all(isinstance(path, str) and path for path in table.paths):
         raise DataError(f"{file}: paths must be texts, got {next(p for p in table.paths if not p or p != str(p))!r}")
+    if table.digests is not None and not all(isinstance(d, str) and d for d in table.digests):
+        raise DataError(f"{file}: digests must be texts")
     if odd := [label for label in table.labels if not isinstance(label, str | int | None)]:
         raise DataError(f"{file}: labels must be texts or whole numbers, got {odd[0]!r}")
     with np.errstate(over="ignore"):  # infinity is refused later
@@ -154,7 +165,7 @@ def _add(store: Store, table: Table, file: Path) -> None:
         raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))  # whose squares float32 may not hold
     x = (x / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
-    digests = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
+    digests = table.digests or [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}
     paths = [stored_path(path) for path in table.paths]
@@ -175,17 +186,22 @@ def _read(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
 
 
 def _read_npz(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
+    from fewshot.arrays import read_arrays
+
     try:
-        with np.load(file, allow_pickle=False) as found:
-            missing = [name for name in ("embeddings", "paths") if name not in found]
-            if missing:
-                raise DataError(f"{file} lacks {' and '.join(missing)}; it has: {', '.join(found.files) or 'nothing'}")
-            paths = found["paths"].tolist()
-            labels = found["labels"].tolist() if "labels" in found else [None] * len(paths)
-            table = Table(found["embeddings"], paths, labels)
-            return {key: str(found[key]) for key in ("encoder", "fingerprint") if key in found}, iter([table])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        found: dict[str, NDArray[Any]] = dict(read_arrays(file))
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror or error}") from error
+    except ValueError as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
+    missing = [name for name in ("embeddings", "paths") if name not in found]
+    if missing:
+        raise DataError(f"{file} lacks {' and '.join(missing)}; it has: {', '.join(found) or 'nothing'}")
+    paths = np.atleast_1d(found["paths"]).tolist()
+    labels = np.atleast_1d(found["labels"]).tolist() if "labels" in found else [None] * len(paths)
+    digests = np.atleast_1d(found["digests"]).tolist() if "digests" in found else None
+    table = Table(found["embeddings"], paths, labels, digests)
+    return {key: str(found[key]) for key in ("encoder", "fingerprint") if key in found}, iter([table])
 
 
 def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
@@ -210,6 +226,7 @@ def _table(batch: Any, file: Path) -> Table:
     """Read a piece of a parquet file; its embeddings are lists of one length."""
     paths = batch.column("path").to_pylist()
     labels = batch.column("label").to_pylist() if "label" in batch.schema.names else [None] * len(paths)
+    digests = batch.column("digest").to_pylist() if "digest" in batch.schema.names else None
     column = batch.column("embedding")
     try:
         lengths = _arrow()[0].compute.list_value_length(column).unique().to_pylist()
@@ -218,14 +235,14 @@ def _table(batch: Any, file: Path) -> Table:
     if None in lengths or len(lengths) > 1:
         raise DataError(f"{file}: column embedding must hold lists of one length, got {column.type}: {lengths[:3]}")
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    return Table(flat.reshape(len(paths), -1) if paths else flat.reshape(0, 1), paths, labels)
+    return Table(flat.reshape(len(paths), -1) if paths else flat.reshape(0, 1), paths, labels, digests)
 
 
 def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
-    _, parquet = _arrow()
     arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=_number)
     if not arrays:
         raise DataError(f"{folder} holds no img_emb/img_emb_*.npy; give a folder that clip-retrieval wrote")
+    _, parquet = _arrow()
     for array in arrays:
         notes = folder / "metadata" / f"metadata_{array.stem.rsplit('_', 1)[1]}.parquet"
         try:

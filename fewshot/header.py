@@ -6,9 +6,12 @@ be any number is left alone: the count of changes to the tables' definitions, th
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
-from fewshot.database import DATABASE, LOG, MAGIC, has_log
+import numpy as np
+
+from fewshot.database import DATABASE, FORMAT, LOG, MAGIC, OURS, has_log, newer
 from fewshot.log import PAGE, read_log
 
 LENGTH = 100
@@ -38,6 +41,20 @@ def header_changed(folder: Path) -> bool:
         or head[24:28] != head[92:96]  # changes, and changes when the size was noted
         or not any(head[28:32])  # size in pages
     )
+
+
+def check_format(folder: Path) -> None:
+    """Refuse a database of a newer format, which the file's header tells of, damaged as the rest may be.
+
+    Raises
+    ------
+    FormatError
+        naming the format.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), open(folder / DATABASE, "rb") as file:
+        version, _, ours = np.frombuffer(file.read(LENGTH)[60:72].ljust(12, b"\0"), ">u4").tolist()
+        if ours == OURS and version > FORMAT:
+            raise newer(folder, version)
 
 
 def restore_header(folder: Path) -> None:

@@ -68,6 +68,11 @@ class Index:
         return self._count
 
     @property
+    def scans(self) -> bool:
+        """Whether so few of the rows are left that each is compared, whatever the kind."""
+        return self._count <= len(self.rows) // FEW
+
+    @property
     def device(self) -> str:
         """Where candidates are looked for: `cpu` or `gpu`."""
         return "cpu" if self._gpu is None else "gpu"
@@ -115,6 +120,7 @@ class Index:
                 care=self._care,
                 depth=first,
                 most=most if k == MANY else first,
+                count=count,
                 only=only,
             )
             if self.most_effort > 1 and self._gpu is None:  # what was looked into has the k best

@@ -40,7 +40,7 @@ def tuned(index: Index, recall: float) -> Facts:
     the way.
     """
     live = np.flatnonzero(index.alive)
-    if len(live) < LEAST_ROWS:
+    if len(live) < LEAST_ROWS or index.scans:
         return index.facts
     told = drawn(index.rows, live, TOLD)
     near = _nearest(index, told.queries, told.own, 10)

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import socket
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,12 +139,14 @@ def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
     A shard that is damaged, or was made by another encoder, is deleted unread; files of it that have gone or changed
     are left out. What is lost so stays to be done.
     """
+    from fewshot.arrays import read_arrays
+
     try:
-        with np.load(file, allow_pickle=False) as found:
-            vectors, about = found["vectors"], json.loads(str(found["about"]))
+        found = read_arrays(file)
+        vectors, about = np.asarray(found["vectors"], np.float32), json.loads(str(found["about"]))
         if about["fingerprint"] != store.fingerprint:
             raise ValueError("a shard of another encoder")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+    except (OSError, ValueError, KeyError, TypeError):
         file.unlink(missing_ok=True)
         return 0, 0, 0
     rows = []

@@ -17,6 +17,8 @@ Mask = NDArray[np.bool_]
 BLOCK = 65536  # rows handled at a time, so that a memory-mapped array is never copied whole
 FEW_QUERIES = 8
 SORTED = 512  # so many scores are sorted whole sooner than in part
+ROUNDING = 1e-5  # by which sums that are added up in another order may differ, for rows and queries of length 1
+SINGLE, HALF = 1e-6, 3.2e-3  # by how much the square of a length may fall short of 1; of halves, times sqrt(dimensions)
 DENSE, PASSED_OVER = 0.5, 16  # a larger share of rows, and no more queries: passing over rows is cheaper than copying
 
 
@@ -32,25 +34,33 @@ def scan(queries: Scores, rows: Floats, k: int, only: Mask | None = None) -> tup
             part = wanted[start : start + BLOCK]
             scores, places = _block(queries, as_float32(rows[part]), k, None)
             best = _merge(*best, scores, np.where(places >= 0, part[places], -1))
-        return best
+        return _scored(queries, rows, best[1])
     for start in range(0, len(rows), 8 * BLOCK):
         here = slice(start, start + 8 * BLOCK)
         scores, places = _block(queries, as_float32(rows[here]), k, None if only is None else only[here])
         best = _merge(*best, scores, np.where(places >= 0, places + start, -1))
-    return best
+    return _scored(queries, rows, best[1])
 
 
 def scan_above(queries: Scores, rows: Floats, least: float, only: Mask | None = None) -> list[tuple[Scores, Rows]]:
     """Find every row, or row of `only` [N], that scores `least` or more.  [Q, D], [N, D] -> Q pairs, best first"""
     found: list[list[tuple[Scores, Rows]]] = [[(np.zeros(0, np.float32), np.zeros(0, np.int64))] for _ in queries]
-    width = BLOCK // 8
+    width, rounding = BLOCK // 8, ROUNDING * lengths(queries)[:, None]
     for start in range(0, len(rows) if len(queries) else 0, width):
-        scores = queries @ as_float32(rows[start : start + width]).T  # [Q, n]
-        kept = scores >= least if only is None else (scores >= least) & only[start : start + width]
-        for pair, score, keep in zip(found, scores, kept, strict=True):
+        part = as_float32(rows[start : start + width])
+        nearly = queries @ part.T >= least - rounding  # [Q, n]
+        kept = nearly if only is None else nearly & only[start : start + width]
+        for query, pair, keep in zip(queries, found, kept, strict=True):
             if keep.any():
-                pair.append((score[keep], np.flatnonzero(keep) + start))
+                here = np.flatnonzero(keep)
+                score = inner_products(query[None], part, here[None])[0]
+                pair.append((score[score >= least], here[score >= least] + start))
     return [by_score(*(np.concatenate(part) for part in zip(*pair, strict=True))) for pair in found]
+
+
+def of_equals(rows: Floats) -> float:
+    """Return the score that a row of length 1 has with its like at least, rounded as its numbers are.  [N, D]"""
+    return 1 - (HALF / rows.shape[1] ** 0.5 if rows.dtype == np.float16 else SINGLE)
 
 
 def by_score(scores: Scores, ids: Rows) -> tuple[Scores, Rows]:
@@ -68,8 +78,8 @@ def inner_products(queries: Scores, rows: Floats, which: Rows) -> Scores:
         with few_threads(len(queries)):
             faiss.fvec_inner_products_by_idx(*pointers, queries.shape[1], *which.shape)
         return out
-    for i, query in enumerate(queries):
-        out[i] = as_float32(rows[which[i]]) @ query
+    for i, query in enumerate(queries):  # by the same function, so that a score is the same however it was come by
+        out[i] = inner_products(query[None], as_float32(rows[which[i]]), np.arange(which.shape[1])[None])
     return np.where(which >= 0, out, -np.inf).astype(np.float32)
 
 
@@ -137,6 +147,13 @@ def _block(queries: Scores, rows: Scores, k: int, only: Mask | None) -> tuple[Sc
     sel = None if only is None else selector(only)
     faiss.knn_inner_product(x, y, rows.shape[1], len(queries), len(rows), k, s, p, sel)
     return np.where(places >= 0, scores, -np.inf).astype(np.float32), places
+
+
+def _scored(queries: Scores, rows: Floats, ids: Rows) -> tuple[Scores, Rows]:
+    """Put rows found by matrix products in the order of scores as `inner_products` has them.  [Q, k] -> [Q, k] each"""
+    scores = inner_products(queries, rows, ids)
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
 
 
 def _merge(scores: Scores, rows: Rows, more_scores: Scores, more_rows: Rows) -> tuple[Scores, Rows]:

@@ -20,13 +20,17 @@ from fewshot.encoding import checked, encode_texts
 from fewshot.errors import DataError, MissingInput
 from fewshot.images import open_image
 from fewshot.kept_index import open_index
+from fewshot.scan import of_equals
 from fewshot.store import Store
 from fewshot.walk import has_image_suffix
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One picture found: `score` is the inner product of unit vectors, in [-1, 1], the larger the closer."""
+    """One picture found: `score` is the inner product of unit vectors, in [-1, 1], the larger the closer.
+
+    That of equal ones is 1 up to rounding, and counts as 1 where a least score is asked for.
+    """
 
     path: str
     label: str | None
@@ -100,11 +104,16 @@ class Searcher:
             most = min(top, max(len(self.index), 1))  # FAISS takes time and memory for all that it is asked for
             answers = list(zip(*self.index.search(vectors, most, allowed), strict=True))
         else:
+            least = min(least, of_equals(self.index.rows))
             answers = [(s[:top], r[:top]) for s, r in self.index.range_search(vectors, least, allowed)]
         rows = sorted({int(row) for _, found in answers for row in found if row >= 0})
         entries = self.store.entries_of(rows, labels, globs)
         hits = [
-            [Hit(e.path, e.label, float(score)) for score, row in zip(*pair, strict=True) for e in entries.get(row, ())]
+            [
+                Hit(e.path, e.label, min(float(score), 1.0))
+                for score, row in zip(*pair, strict=True)
+                for e in entries.get(row, ())
+            ]
             for pair in answers
         ]
         return [found[:top] for found in hits]

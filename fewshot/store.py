@@ -24,7 +24,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fewshot.database import check_store, connect, define, is_store, plain, plain_errors, read_meta, transaction
+from fewshot.database import (
+    UNFINISHED,
+    check_store,
+    connect,
+    define,
+    is_store,
+    plain,
+    plain_errors,
+    read_meta,
+    transaction,
+)
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, unknown
 from fewshot.vectors import VectorFile
 from fewshot.writer import acquire, check_vacant
@@ -70,10 +80,20 @@ class Store:
         self._cleanup = cleanup.pop_all()  # ours from here on
 
     @classmethod
-    def create(cls, path: str | Path, *, encoder: str, fingerprint: str, dim: int, dtype: str = "float32") -> Store:
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        encoder: str,
+        fingerprint: str,
+        dim: int,
+        dtype: str = "float32",
+        unfinished: bool = False,
+    ) -> Store:
         """Make an empty store for the embeddings of one encoder, and open it for writing.
 
-        With `dtype` "float16" it takes half the space; a cosine then is off by up to about 0.0005.
+        With `dtype` "float16" it takes half the space; a cosine then is off by up to about 0.0005. An `unfinished` one
+        nobody else opens until `finish` was called.
 
         Raises
         ------
@@ -93,9 +113,10 @@ class Store:
             if is_store(folder):  # another process has made it since
                 raise OutputExists(f"{folder} holds an index already")
             database = cleanup.enter_context(closing(connect(folder, write=True)))
-            meta = {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0}
-            define(database, {**meta, "dtype": dtype, "vectors": "embeddings" + SUFFIX[dtype]})
-            return cls(folder, database, read_meta(database, folder), cleanup)
+            meta: dict[str, object] = {"encoder": encoder, "fingerprint": fingerprint, "dim": dim, "generation": 0}
+            meta |= {"dtype": dtype, "vectors": "embeddings" + SUFFIX[dtype]}
+            define(database, meta | {UNFINISHED: 1} if unfinished else meta)
+            return cls(folder, database, meta, cleanup)
 
     @classmethod
     def open(cls, path: str | Path, *, write: bool = False) -> Store:
@@ -189,6 +210,10 @@ class Store:
         listed = self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
         return [Entry(*row) for row in listed]
 
+    def digests(self) -> dict[int, str]:
+        """Return the content hash of each row, of the file that was embedded."""
+        return dict(self.database.execute("SELECT row, digest FROM contents"))
+
     def entries_of(
         self, rows: Sequence[int], labels: Sequence[str] = (), globs: Sequence[str] = ()
     ) -> dict[int, list[Entry]]:
@@ -281,6 +306,11 @@ class Store:
             yield self.database
             if self.database.total_changes > before:
                 self.database.execute("UPDATE meta SET value = value + 1 WHERE key = 'generation'")
+
+    def finish(self) -> None:
+        """Let others open a store that was made as unfinished."""
+        with self.writing() as database:
+            database.execute("DELETE FROM meta WHERE key = ?", (UNFINISHED,))
 
     def append(self, digests: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Add embeddings `[n, D]` by content hash; call inside `writing`, so that they appear when it commits."""

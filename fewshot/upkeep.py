@@ -25,13 +25,14 @@ from fewshot.database import (
     plain_errors,
 )
 from fewshot.errors import FormatError, OutputError
-from fewshot.header import header_changed
+from fewshot.header import check_format, header_changed
 from fewshot.salvage import salvage
-from fewshot.store import INDEXES, SUFFIX, Store, generation_of
+from fewshot.store import IMPORTED, INDEXES, SUFFIX, Store, generation_of
 from fewshot.vectors import VectorFile
 
-BLOCK = 65536  # rows moved at a time by a compaction
 AGAIN = "they will be embedded again by the next build"
+SHOWN = 5  # forgotten files that are named
+BLOCK = 65536  # rows moved at a time by a compaction
 LIVE = "SELECT row, digest FROM contents WHERE row IN (SELECT row FROM files WHERE row >= 0) ORDER BY row"
 # files whose embedding is not there, and contents whose row no chunk covers
 ORPHANS = """
@@ -80,6 +81,7 @@ def repair(path: str | Path) -> list[str]:
     folder = Path(path)
     done = []
     check_readable(folder)
+    check_format(folder)
     if _needs_salvage(folder):
         kept = salvage(folder)
         done.append(f"{folder / DATABASE} was written anew with the {kept} rows that could be read")
@@ -87,8 +89,10 @@ def repair(path: str | Path) -> list[str]:
         with store.writing() as database:
             done += _forget_broken_rows(database)
             done += _forget_broken_chunks(store)
-            orphans = database.execute("DELETE " + ORPHANS).rowcount
-            done += [f"{orphans} files without their embedding were forgotten; {AGAIN}"] * bool(orphans)
+            again = AGAIN if store.encoder != IMPORTED else "import them again, into another index"
+            lost = [path for (path,) in database.execute("SELECT path " + ORPHANS)]
+            database.execute("DELETE " + ORPHANS)
+            done += [f"{len(lost)} files without their embedding were forgotten, {_named(lost)}; {again}"] * bool(lost)
         for line in _index_damage(folder):
             Path(line.partition(" is damaged")[0]).unlink(missing_ok=True)
             done.append(line.replace("is damaged", "was damaged and is deleted; it is a copy"))
@@ -250,4 +254,8 @@ def _forget_broken_chunks(store: Store) -> list[str]:
     for (first,) in database.execute("SELECT first FROM chunks WHERE first + count > ?", (rows,)).fetchall():
         kept = rows - first, store.vectors.checksum(first, rows - first), first  # what follows will be overwritten
         database.execute("UPDATE chunks SET count = ?, crc = ? WHERE first = ?", kept)
-    return [f"rows {first} to {first + count - 1} were damaged and forgotten; {AGAIN}" for first, count, _ in damaged]
+    return [f"rows {first} to {first + count - 1} were damaged and forgotten" for first, count, _ in damaged]
+
+
+def _named(paths: list[str]) -> str:
+    return ", ".join(map(repr, paths[:SHOWN])) + " ..." * (len(paths) > SHOWN)

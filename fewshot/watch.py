@@ -45,11 +45,11 @@ def watch(
     check_sources(roots)
     model: Encoder | None = None
     seen: State | None = None
-    skipped, waiting = -1, ""  # -1: nothing was told yet
+    odd, waiting = (-1, -1), ""  # files skipped and kept unseen; -1: nothing was told yet
     if not is_store(Path(out)):
         counts = build_index(roots, out, encoder=encoder, device=device)
         tell(counts)
-        skipped = counts.skipped
+        odd = counts.skipped, counts.unseen
     while True:
         try:
             now = _state(roots)
@@ -57,9 +57,9 @@ def watch(
                 with Store.open(out, write=True) as store:
                     model = model or load_encoder(encoder or store.encoder, device)
                     counts = update(store, roots, encoder=model)
-                if counts.embedded or counts.copies or counts.gone or counts.skipped != skipped:
+                if counts.embedded or counts.copies or counts.gone or odd != (counts.skipped, counts.unseen):
                     tell(counts)
-                seen, skipped = now, counts.skipped
+                seen, odd = now, (counts.skipped, counts.unseen)
             waiting = ""
         except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
             if str(error) != waiting:

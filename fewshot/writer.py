@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import filelock
 
-from fewshot.database import DATABASE, LOGS, MENDED, is_database, is_store
+from fewshot.database import DATABASE, LOGS, MENDED, UNFINISHED, connect, is_database, is_store
 from fewshot.errors import OutputError, OutputExists, StoreLocked
 from fewshot.vectors import sync_folder
 
@@ -33,6 +34,26 @@ def check_vacant(folder: Path) -> None:
     others = sorted(child.name for child in folder.iterdir() if child.name not in LEFT_OVER) if folder.is_dir() else []
     if others:
         raise OutputExists(f"{folder} is not an index and holds {others[0]!r}; give --out the name of a new folder")
+
+
+def drop_unfinished(folder: Path) -> None:
+    """Delete a store that was made as unfinished, and that nobody is writing.
+
+    Raises
+    ------
+    StoreLocked
+        when somebody is.
+    """
+    if not is_store(folder):
+        return
+    lock = acquire(folder)
+    try:
+        with closing(connect(folder, write=False)) as database:
+            (left,) = database.execute("SELECT count(*) FROM meta WHERE key = ?", (UNFINISHED,)).fetchone()
+        if left:
+            shutil.rmtree(folder)
+    finally:
+        lock.release()
 
 
 def acquire(folder: Path) -> filelock.FileLock:

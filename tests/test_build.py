@@ -269,3 +269,45 @@ def test_folders_that_cannot_be_listed_are_named_until_they_can(photos, tmp_path
     with Store.open(tmp_path / "index") as store:
         assert len(store.entries()) == 8
         assert len(store.skipped()) == 2
+
+
+def test_a_root_without_pictures_beside_others_loses_none(photos, tmp_path):
+    other, out = tmp_path / "other", tmp_path / "out"
+    shutil.copytree(photos, other)
+    before = build_index([photos, other], out, encoder="toy", device="cpu")
+    other.rename(tmp_path / "elsewhere")
+    other.mkdir()  # as where nothing is mounted
+    counts = build_index([photos, other], out, device="cpu")
+    assert (counts.gone, counts.embedded, counts.relabelled) == (0, 0, 0)
+    assert counts.unseen + counts.unchanged + counts.skipped >= before.embedded + before.copies
+    assert f"{counts.unseen} kept" in str(counts)
+    other.rmdir()
+    (tmp_path / "elsewhere").rename(other)
+    counts = build_index([photos, other], out, device="cpu")
+    assert (counts.gone, counts.unseen, counts.embedded) == (0, 0, 0)
+
+
+def test_pictures_behind_a_link_to_nowhere_stay(photos, tmp_path):
+    away, out = tmp_path / "away", tmp_path / "out"
+    shutil.copytree(photos, away)
+    (photos / "linked").symlink_to(away)
+    build(photos, out)
+    before = contents(out).keys()
+    away.rename(tmp_path / "gone")
+    counts = build_index([photos], out, device="cpu")
+    assert counts.gone == 0 < counts.unseen
+    assert contents(out).keys() == before
+    (photos / "linked").unlink()  # without the link they are gone
+    assert build_index([photos], out, device="cpu").gone == counts.unseen > 0
+
+
+def test_labels_that_change_are_counted(photos, tmp_path):
+    out = tmp_path / "out"
+    build(photos, out)
+    with Store.open(out, write=True) as store:
+        labelled = update(store, [photos], label="mine")
+        assert labelled.relabelled == sum(store.labels().values()) == store.labels()["mine"]
+    assert f"{labelled.relabelled} relabelled" in str(labelled)
+    again = build_index([photos], out, device="cpu")
+    assert 0 < again.relabelled <= labelled.relabelled
+    assert build_index([photos], out, device="cpu").relabelled == 0

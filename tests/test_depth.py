@@ -45,7 +45,7 @@ def test_not_sure_when_it_may_not_go_deeper(rows):
 
 def test_all_above_a_threshold(rows):
     queries = rows[:20]
-    found, sure = above(noisy(rows, 0.05), rows, queries, 0.35, care=Care(0.001), depth=20, most=4000)
+    found, sure = above(noisy(rows, 0.05), rows, queries, 0.35, care=Care(0.001), depth=20, most=4000, count=len(rows))
     assert sure.all()
     want = [np.flatnonzero(rows @ query >= 0.35) for query in queries]
     assert sum(map(len, want)) > 100

@@ -53,3 +53,16 @@ def test_pairs_of_an_index_above_a_threshold(kind):
     assert set(found) <= want
     assert len(found) >= 0.99 * len(want)
     assert all(found[pair] == pytest.approx(cosine[pair], abs=1e-5) for pair in found)
+
+
+@pytest.mark.parametrize("kind", ["exact", "fast"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dim", [16, 300])
+def test_equal_rows_are_above_one_whatever_rounding_does(kind, dtype, dim):
+    rows = np.random.default_rng(3).standard_normal((300, dim))
+    rows = np.repeat(rows / np.linalg.norm(rows, axis=1, keepdims=True), 2, axis=0).astype(dtype)
+    wanted = Wanted(kind)
+    index = Index.build(rows, np.ones(600, bool), plan(wanted, 600, dim), wanted)
+    pairs = list(pairs_above(index, 1.0))
+    assert [(p.first, p.second) for p in pairs] == [(i, i + 1) for i in range(0, 600, 2)]
+    assert all(0.998 < p.cosine <= 1 for p in pairs)

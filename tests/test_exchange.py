@@ -1,5 +1,10 @@
 """What is exported comes back as it was; folders of clip-retrieval become an index; what does not fit is refused."""
 
+import multiprocessing
+import os
+import shutil
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +12,7 @@ from PIL import Image
 
 from fewshot.build import build_index
 from fewshot.encoders.toy import ToyEncoder
-from fewshot.errors import DataError, InvalidOption, MissingInput, OutputExists
+from fewshot.errors import DataError, FormatError, InvalidOption, MissingInput, OutputExists
 from fewshot.exchange import export, import_into
 from fewshot.images import open_image
 from fewshot.search import query
@@ -187,3 +192,49 @@ def test_embeddings_that_an_encoder_cannot_have_made(index, tmp_path):
     with pytest.raises(DataError, match=r"of 64 dimensions, encoder 'lite' makes 1664"):
         import_into(tmp_path / "out.npz", tmp_path / "other", encoder="lite", fingerprint="lite-1", width=1664)
     assert import_into(tmp_path / "out.npz", tmp_path / "other", encoder="toy", fingerprint="toy-1", width=64) == 5
+
+
+def test_a_build_knows_imported_pictures_again_by_their_files(index, tmp_path, monkeypatch):
+    export(Store.open(index), tmp_path / "all.npz")
+    import_into(tmp_path / "all.npz", tmp_path / "half", dtype="float16")
+    monkeypatch.setattr("fewshot.encoders.toy.ToyEncoder.encode_images", lambda *_: pytest.fail("embedded again"))
+    counts = build_index([tmp_path / "photos"], tmp_path / "half", device="cpu")
+    assert (counts.embedded, counts.copies, counts.gone) == (0, 5, 0)
+    assert verify(tmp_path / "half") == []
+
+
+@pytest.mark.slow
+def test_an_import_that_was_killed_is_begun_anew(index, tmp_path, monkeypatch):
+    export(Store.open(index), tmp_path / "all.npz")
+    out = tmp_path / "imported"
+    with monkeypatch.context() as patch:
+        patch.setattr("fewshot.exchange.refresh_index", lambda _: pytest.fail("it has not come so far"))
+        patch.setattr("fewshot.exchange._add", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        child = multiprocessing.get_context("fork").Process(target=import_into, args=(tmp_path / "all.npz", out))
+        child.start()
+        child.join()
+    assert child.exitcode == -signal.SIGKILL
+    for open_it in (lambda: Store.open(out), lambda: verify(out), lambda: build_index([tmp_path / "photos"], out)):
+        with pytest.raises(FormatError, match="run it again"):
+            open_it()
+    assert import_into(tmp_path / "all.npz", out) == 5
+    assert verify(out) == []
+    with pytest.raises(OutputExists):
+        import_into(tmp_path / "all.npz", out)
+
+
+def test_a_damaged_npz_is_refused_or_read(index, tmp_path):
+    export(Store.open(index), tmp_path / "all.npz")
+    whole = (tmp_path / "all.npz").read_bytes()
+    refused = 0
+    for at in np.random.default_rng(0).integers(0, len(whole), 300).tolist():
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        try:
+            import_into(tmp_path / "damaged.npz", tmp_path / "out", dtype="float16")
+            shutil.rmtree(tmp_path / "out")
+        except DataError:
+            refused += 1
+    assert refused > 100
+    assert not (tmp_path / "out").exists()

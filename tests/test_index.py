@@ -403,3 +403,41 @@ def test_no_gpu_or_too_small_ones(many, store, monkeypatch):
     gpus = FakeGpus(monkeypatch, 3, 10**9)
     assert open_index(store, "cuda:1").device == "gpu"
     assert [gpu.device for gpu in gpus.made] == [1]
+
+
+@pytest.mark.parametrize("kind", ["auto", "fast", "ivf", "hnsw", "sq", "pq"])
+def test_few_pictures_left_of_many_are_compared_one_by_one(many, kind):
+    rows = np.concatenate([many, many[::-1] * np.float32(0.9)])
+    alive = np.zeros(len(rows), bool)
+    alive[::24] = True
+    wanted = Wanted(kind)
+    index = Index.build(rows, alive, plan(wanted, len(rows), rows.shape[1]), wanted)
+    _, found = index.search(torch.from_numpy(rows[:50]), 5)
+    truth = np.argsort(-(rows[:50] @ rows[::24].T), axis=1)[:, :5] * 24
+    np.testing.assert_array_equal(found, truth)
+    assert "not measured" in str(index.facts)
+
+
+@pytest.mark.parametrize("kind", ["exact", "fast", "pq", "ivf", "sq", "hnsw"])
+def test_a_range_search_leaves_out_no_row_of_the_least_score(kind):
+    rows = np.ones((450, 1), np.float32)
+    rows[7] = -1
+    index = built(rows, range(len(rows)), kind)
+    ((scores, found),) = index.range_search(torch.tensor([[-0.3]]), -0.5)
+    assert len(found) == 450
+    np.testing.assert_allclose(scores[0], 0.3)
+
+
+@pytest.mark.parametrize("kind", ["exact", "fast", "ivf", "sq", "hnsw"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_score_is_the_same_in_every_search(many, kind, dtype):
+    rows, queries = many.astype(dtype), torch.from_numpy(many[:30] + 0.1)
+    index = built(rows, range(len(rows)), kind)
+    together, found = index.search(queries, 4)
+    for query, scores, ids in zip(queries, together, found, strict=True):
+        alone, its = index.search(query[None], 4)
+        np.testing.assert_array_equal(alone[0], scores)
+        np.testing.assert_array_equal(its[0], ids)
+        for k in (0, 3):
+            ((_, above),) = index.range_search(query[None], float(scores[k]))
+            assert set(ids[: k + 1]) <= set(above)

@@ -455,3 +455,23 @@ def test_a_database_that_cannot_grow_or_be_written(index, tmp_path, pragma):
     assert verify(index) == []
     assert len(content(index)[0][0]) >= len(before[0][0])
     right_embeddings(index)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_newer_format_is_left_as_it_is(index, damaged):
+    with contextlib.closing(sqlite3.connect(index / "store.sqlite", isolation_level=None)) as opened:
+        opened.execute("CREATE TABLE captions (path TEXT)")
+        opened.execute("PRAGMA user_version = 3")
+        opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if damaged:
+        flip(index / "store.sqlite", 3 * 4096, 7)
+    before = (index / "store.sqlite").read_bytes()
+    with pytest.raises(FormatError, match="format 3"):
+        repair(index)
+    assert (index / "store.sqlite").read_bytes() == before
+
+
+def test_forgotten_files_are_named(index):
+    flip(index / "embeddings.f32", 5, 0)
+    done = repair(index)
+    assert any("photos/" in line and "by the next build" in line for line in done)
