@@ -126,3 +126,10 @@ def test_find(photos, index, tmp_path):
     plain = run("find", index, "--model", model, "--min-probability", 1).stdout
     assert plain == "blue\n  nothing found\nred\n  nothing found\n"
     assert "unknown class 'rde'" in error("find", index, "--model", model, "--class", "rde")
+    assert "must be a number, got nan" in error("find", index, "--model", model, "--min-probability", "nan")
+
+
+def test_no_number_is_refused_wherever_a_fraction_is_asked_for(photos, index):
+    assert "must be a number, got nan" in error("query", index, "red", "--min-score", "nan")
+    assert "must lie between 0 and 1, got nan" in error("index", "tune", index, "--recall", "nan")
+    assert "interval must be above 0" in error("index", "watch", photos, "--out", index, "--interval", "nan")
