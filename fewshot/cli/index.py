@@ -13,6 +13,7 @@ import click
 
 from fewshot.cli import upkeep
 from fewshot.cli.kinds import KIND, MEMORY, RECALL, set_kind, tune
+from fewshot.errors import InvalidOption
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
@@ -121,6 +122,8 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
     from fewshot.build import update
     from fewshot.store import Store
 
+    if label is not None and not label.strip():  # as from "$UNSET"
+        raise InvalidOption("--label is empty; name one, or leave it out to take the pictures' class folders")
     with _kept_on_interrupt(index), Store.open(index, write=True) as store:
         counts = update(store, paths, label=label, device=device, batch=batch, progress=True)
     _tell(index, counts, as_json)

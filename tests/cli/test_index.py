@@ -112,6 +112,14 @@ def test_add_and_remove(photos, index, tmp_path, monkeypatch):
     assert extra.exists()
 
 
+def test_an_empty_label_is_not_taken_for_none(photos, index, tmp_path):
+    extra = tmp_path / "extra.png"
+    Image.new("RGB", (9, 9), "green").save(extra)
+    for label in ("", " "):
+        assert "--label is empty; name one" in error("index", "add", index, extra, "--label", label)
+    assert json.loads(run("index", "info", index, "--json").stdout)["pictures"] == 4
+
+
 def test_query(photos, index):
     result = run("query", index, "something red", photos / "blue" / "ç.png", "--top", 2, "--device", "cpu")
     lines = result.stdout.splitlines()
