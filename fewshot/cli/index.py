@@ -91,6 +91,7 @@ def build(
         check(address)  # before an index is begun
         cluster = RayEngine(address, device=device)
         device = "cpu"  # this process only hands out the work
+    check_device(device)
     with Store.open(out) if is_store(Path(out)) else nullcontext() as store:
         wanted = set_kind(store, kind, recall, memory)
         if store is not None and dtype not in (None, store.dtype):
@@ -124,6 +125,7 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
 
     if label is not None and not label.strip():  # as from "$UNSET"
         raise InvalidOption("--label is empty; name one, or leave it out to take the pictures' class folders")
+    check_device(device)
     with _kept_on_interrupt(index), Store.open(index, write=True) as store:
         counts = update(store, paths, label=label, device=device, batch=batch, progress=True)
     _tell(index, counts, as_json)
@@ -178,6 +180,14 @@ def info(index: str, as_json: bool) -> None:
         click.echo("skipped:" if len(skipped) <= SHOWN else f"skipped, the first {SHOWN} (all with --json):")
         for path, reason in skipped[:SHOWN]:
             click.echo(f"  {path}: {reason}")
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there, also when nothing will be computed on it."""
+    if name not in ("auto", "cpu"):  # which need no torch to be known
+        from fewshot.arrays import pick_device
+
+        pick_device(name)
 
 
 def _facts(store: Store, search: str) -> dict[str, object]:

@@ -120,6 +120,13 @@ def test_an_empty_label_is_not_taken_for_none(photos, index, tmp_path):
     assert json.loads(run("index", "info", index, "--json").stdout)["pictures"] == 4
 
 
+def test_a_device_is_refused_also_when_there_is_nothing_to_embed(photos, index):
+    for words in (("add", index, photos), ("build", photos, "--out", index)):
+        assert "unknown device 'gpu'" in error("index", *words, "--device", "gpu")
+        assert "device 'cuda:99' is not there" in error("index", *words, "--device", "cuda:99")
+        assert "4 unchanged" in run("index", *words, "--device", "cpu").stdout
+
+
 def test_query(photos, index):
     result = run("query", index, "something red", photos / "blue" / "ç.png", "--top", 2, "--device", "cpu")
     lines = result.stdout.splitlines()
