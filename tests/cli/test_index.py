@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,6 +226,33 @@ def test_damaged_index(photos, index, tmp_path):
     (index / "store.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     assert "not an index" in error("query", index, "red")
     assert "not an index" in error("index", "info", tmp_path)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_lost_database_does_not_lead_in_circles(photos, index, tmp_path, empty):
+    for file in index.glob("store.sqlite*"):
+        file.unlink()
+    if empty:
+        (index / "store.sqlite").touch()
+    lost = "store.sqlite is lost, and with it which pictures they are of; delete the folder"
+    for words in (("query", index, "red"), ("index", "info", index), ("index", "verify", index)):
+        assert lost in error(*words)
+    build = "index", "build", photos, "--encoder", "toy", "--out", index
+    assert lost in error(*build)
+    shutil.rmtree(index)
+    assert "4 embedded" in run(*build).stdout
+
+
+def test_what_is_no_index_is_not_advised_as_the_place_of_one(photos, tmp_path):
+    (tmp_path / "file").touch()
+    for taken in (photos, tmp_path / "file"):
+        assert f"{taken} is not an index; make one with: fewshot index build DIR --out NEW" in error(
+            "query", taken, "red"
+        )
+    (tmp_path / "empty").mkdir()
+    for free in (tmp_path / "empty", tmp_path / "nowhere"):
+        assert error("query", free, "red").endswith(f"fewshot index build DIR --out {free}\n")
+        run("index", "build", photos, "--encoder", "toy", "--out", free)
 
 
 def test_wrong_queries(photos, index, tmp_path):
