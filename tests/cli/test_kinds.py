@@ -126,6 +126,8 @@ def test_find(photos, index, tmp_path):
     plain = run("find", index, "--model", model, "--min-probability", 1).stdout
     assert plain == "blue\n  nothing found\nred\n  nothing found\n"
     assert "unknown class 'rde'" in error("find", index, "--model", model, "--class", "rde")
+    assert f"{photos} is a folder and no model; make one with `fewshot fit`" in error("find", index, "--model", photos)
+    assert f"{index} is an index and no model" in error("find", index, "--model", index)
     assert "must be a number, got nan" in error("find", index, "--model", model, "--min-probability", "nan")
 
 
