@@ -26,9 +26,11 @@ def set_kind(store: Store | None, kind: str | None, recall: float | None, memory
     """Return what is wanted of an index, what was not said as it is there; None when nothing was said."""
     if kind is None and recall is None and memory is None:
         return None
-    from fewshot.index_plan import Wanted, read_size, wanted_of
+    from fewshot.index_plan import KINDS, Wanted, read_size, wanted_of
 
     before = Wanted() if store is None else wanted_of(store)
+    if kind is not None and kind.lower() in KINDS:  # capitals matter in a factory string only
+        kind = kind.lower()
     return Wanted(
         before.kind if kind is None else kind,
         before.recall if recall is None else recall,

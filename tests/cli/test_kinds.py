@@ -71,9 +71,16 @@ def test_what_is_not_said_stays_as_the_index_has_it(photos, index):
 def test_wrong_wishes(photos, index, tmp_path):
     assert "FAISS rejects the factory string 'PQ7x'" in error("index", "tune", index, "--kind", "PQ7x")
     assert "recall must lie between 0 and 1" in error("index", "tune", index, "--recall", 3)
-    assert "a size like 500MB" in error("index", "tune", index, "--memory", "lots")
+    for size in ("lots", "-5", "0", "0.5", "1e999", "-1GB", "."):
+        assert "of 1 byte or more" in error("index", "tune", index, f"--memory={size}")
     assert "needs hnsw (HNSW32,SQ8)" in error("index", "tune", index, "--kind", "hnsw", "--memory", "1kB")
     assert "search:        exact" in run("index", "info", index).stdout
+
+
+def test_the_name_of_a_kind_and_a_size_in_any_writing(index):
+    run("index", "tune", index, "--kind", "SQ", "--memory", "1e9")
+    with Store.open(index) as store:
+        assert wanted_of(store) == Wanted("sq", memory=10**9)
 
 
 def test_what_cannot_be_built_leaves_an_index_as_it_was(photos, index, tmp_path):
