@@ -41,7 +41,8 @@ def query(
 ) -> None:
     """Search an index by texts or pictures.
 
-    An argument that is an existing file is a picture, any other is a text. With --json, one object a line.
+    An argument that is an existing file is a picture, any other is a text; the name of a folder is neither. With
+    --json, one object a line.
     """
     from fewshot.search import is_image_query
     from fewshot.sheet import check_replaceable

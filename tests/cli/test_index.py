@@ -258,6 +258,7 @@ def test_what_is_no_index_is_not_advised_as_the_place_of_one(photos, tmp_path):
 def test_wrong_queries(photos, index, tmp_path):
     (tmp_path / "thesis.html").write_text("years of work")
     assert "no such image file" in error("query", index, "nowhere.png")
+    assert f"{str(photos / 'red')!r} is a folder; give a picture" in error("query", index, photos / "red")
     assert "Did you mean 'red'" in error("query", index, "x", "--where", "label=rde")
     assert "--where wants label=NAME" in error("query", index, "x", "--where", "red")
     assert "unknown key" in error("query", index, "x", "--where", "colour=red")
