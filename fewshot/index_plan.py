@@ -14,6 +14,7 @@ from fewshot.errors import FormatError, InvalidOption, NotEnoughMemory
 from fewshot.scan import BLOCK
 
 if TYPE_CHECKING:
+    from fewshot.index_file import Facts
     from fewshot.store import Store
 
 KINDS = {
@@ -110,6 +111,11 @@ def _planned(kind: str, rows: int, dim: int) -> Plan:
     resident = int(rows * codes.bytes_per_row()) + fixed
     sample = min(rows, max(SAMPLE, A_LIST * codes.most_effort * codes.probes))
     return Plan(kind, factory, sample, resident, 2 * resident + 2 * (sample + BLOCK) * dim * 4)
+
+
+def memory_of(facts: Facts, dim: int) -> int:
+    """Return the bytes that the codes of a saved index take in memory; the embeddings stay on disk."""
+    return _planned(facts.factory or "exact", facts.rows, dim).resident
 
 
 def factory_of(kind: str, rows: int, dim: int) -> str:

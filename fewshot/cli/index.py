@@ -17,6 +17,7 @@ from fewshot.errors import InvalidOption
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
+    from fewshot.index_file import Facts
     from fewshot.store import Store
 
 SHOWN = 20  # skipped files that `info` lists without --json
@@ -158,18 +159,20 @@ index.add_command(tune)
 def info(index: str, as_json: bool) -> None:
     """Describe an index: its encoder, how many pictures of each label, what was skipped and why, bytes on disk."""
     from fewshot.index_file import current_facts
+    from fewshot.index_plan import size
     from fewshot.store import Store
 
     with Store.open(index) as store:
         search = current_facts(store)
-        facts = _facts(store, str(search) if search else "no index saved yet; the next search or add makes it")
+        facts = _facts(store, search)
         skipped = store.skipped()
     if as_json:
         rows = [{"path": path, "reason": reason} for path, reason in skipped]
         recall = search.recall if search else {}
         click.echo(json.dumps({**facts, "recall@10": recall, "skipped": rows}, indent=2))
         return
-    labels = facts.pop("labels")
+    labels, memory = facts.pop("labels"), facts["memory"]
+    facts["memory"] = size(memory) if isinstance(memory, int) else "-"
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' ') + ':':15}{value}")
     if isinstance(labels, dict) and labels:
@@ -190,7 +193,9 @@ def check_device(name: str) -> None:
         pick_device(name)
 
 
-def _facts(store: Store, search: str) -> dict[str, object]:
+def _facts(store: Store, search: Facts | None) -> dict[str, object]:
+    from fewshot.index_plan import memory_of
+
     labels = store.labels()
     return {
         "index": str(store.path),
@@ -201,7 +206,8 @@ def _facts(store: Store, search: str) -> dict[str, object]:
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
-        "search": search,
+        "search": str(search) if search else "no index saved yet; the next search or add makes it",
+        "memory": memory_of(search, store.dim) if search else None,  # bytes of codes
         "skipped": len(store.skipped()),
         "bytes": store.size_on_disk(),
         "labels": {name: count for name, count in labels.items() if name is not None},

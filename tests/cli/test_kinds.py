@@ -9,7 +9,7 @@ from PIL import Image
 from skimage import data
 
 from fewshot.cli import cli
-from fewshot.index_plan import Wanted, wanted_of
+from fewshot.index_plan import Wanted, size, wanted_of
 from fewshot.store import Store
 
 
@@ -47,16 +47,27 @@ def index(photos, tmp_path):
 
 
 def test_tune_and_info(photos, index, tmp_path):
-    assert json.loads(run("index", "info", index, "--json").stdout)["search"] == "exact"
+    facts = json.loads(run("index", "info", index, "--json").stdout)
+    assert (facts["search"], facts["memory"]) == ("exact", 0)
+    assert "memory:        0 bytes\n" in run("index", "info", index).stdout
     tuned = run("index", "tune", index, "--kind", "sq", "--recall", 0.9)
     assert tuned.stderr.startswith("building sq (SQ8): ")
     assert "of memory" in tuned.stderr
     assert tuned.stdout.startswith(f"{index}: sq (SQ8), recall@10 ")
     assert "search:        sq (SQ8), recall@10 " in run("index", "info", index).stdout
+    told = run("index", "info", index, "--json").stdout
+    assert f": {size(json.loads(told)['memory'])} of memory" in tuned.stderr
     again = tmp_path / "other"
     run("index", "build", photos, "--out", again, "--encoder", "toy", "--kind", "SQfp16", "--memory", "1GB")
     assert "SQfp16, recall@10" in run("index", "info", again).stdout
     assert run("query", again, "red", "--top", 2).stdout == run("query", index, "red", "--top", 2).stdout
+
+
+def test_memory_is_not_told_of_an_index_that_is_not_saved(index):
+    for file in index.glob("*.faiss"):
+        file.unlink()
+    assert json.loads(run("index", "info", index, "--json").stdout)["memory"] is None
+    assert "memory:        -\n" in run("index", "info", index).stdout
 
 
 def test_what_is_not_said_stays_as_the_index_has_it(photos, index):
@@ -71,8 +82,8 @@ def test_what_is_not_said_stays_as_the_index_has_it(photos, index):
 def test_wrong_wishes(photos, index, tmp_path):
     assert "FAISS rejects the factory string 'PQ7x'" in error("index", "tune", index, "--kind", "PQ7x")
     assert "recall must lie between 0 and 1" in error("index", "tune", index, "--recall", 3)
-    for size in ("lots", "-5", "0", "0.5", "1e999", "-1GB", "."):
-        assert "of 1 byte or more" in error("index", "tune", index, f"--memory={size}")
+    for text in ("lots", "-5", "0", "0.5", "1e999", "-1GB", "."):
+        assert "of 1 byte or more" in error("index", "tune", index, f"--memory={text}")
     assert "needs hnsw (HNSW32,SQ8)" in error("index", "tune", index, "--kind", "hnsw", "--memory", "1kB")
     assert "search:        exact" in run("index", "info", index).stdout
 
