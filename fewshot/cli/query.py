@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     help="Only pictures of this label, or whose path matches; repeat a key for either, use both for both.",
 )
 @click.option("--min-score", type=float, help="Only pictures that score this or more, at most 1.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a contact sheet with thumbnails to this file.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write a contact sheet with thumbnails to this file, in place of an earlier one.",
+)
 @DEVICE
 @JSON_FLAG
 def query(
