@@ -77,7 +77,11 @@ def export(index: str, target: Path, force: bool) -> None:
 @click.command(name="import")
 @click.argument("source", metavar="FILE|DIR", type=click.Path(path_type=Path))
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the new index.")
-@click.option("--encoder", default="", help="Encoder that made the embeddings; needed to search by text or picture.")
+@click.option(
+    "--encoder",
+    default="",
+    help="Encoder that made the embeddings, to search by text or picture.  [default: the one that FILE names]",
+)
 @DTYPE
 def import_(source: Path, out: str, encoder: str, dtype: str | None) -> None:
     """Make an index from embeddings, or from a folder that clip-retrieval wrote.
