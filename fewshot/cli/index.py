@@ -136,7 +136,8 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
 @click.argument("index", metavar="INDEX")
 @click.argument("targets", metavar="[PATH|GLOB]...", nargs=-1)
 @click.option("--label", "labels", multiple=True, help="Remove all pictures of this label; may be repeated.")
-def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> None:
+@JSON_FLAG
+def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...], as_json: bool) -> None:
     """Take pictures out of an index by path, folder, glob or label; the files themselves stay."""
     from fewshot.build import refresh_index
     from fewshot.build import remove as remove_from
@@ -147,7 +148,7 @@ def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> Non
     with Store.open(index, write=True) as store:
         count = remove_from(store, targets, labels)
         refresh_index(store)
-    click.echo(f"{count} removed from {index}")
+    click.echo(json.dumps({"index": index, "removed": count}) if as_json else f"{count} removed from {index}")
 
 
 index.add_command(tune)
