@@ -138,19 +138,19 @@ def query(
 
 
 def is_image_query(text: str) -> bool:
-    """Tell whether a query is an existing file, and so a picture, rather than a text.
+    """Tell whether a query is an existing file, and so a picture, rather than a text; a lone word is no folder's path.
 
     Raises
     ------
     DataError
-        for a name with the suffix of a picture when no such file exists, for a folder, and for an empty text.
+        for a name with the suffix of a picture when no such file exists, a folder's path, and an empty text.
     """
     if not text.strip():
         raise DataError("an empty query; give a text or a picture")
     if os.path.isfile(text):
         return True
-    if os.path.isdir(text):
-        raise DataError(f"{text!r} is a folder; give a picture, or a text that is not the name of a folder")
+    if os.sep in text and os.path.isdir(text):
+        raise DataError(f"{text!r} is a folder; give a picture or a text")
     if has_image_suffix(text):
         raise DataError(f"no such image file: {text!r}; a text query must not end like a file name")
     return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def query(
 ) -> None:
     """Search an index by texts or pictures.
 
-    An argument that is an existing file is a picture, any other is a text; the name of a folder is neither. With
+    An argument that is an existing file is a picture, any other is a text, unless it is the path of a folder. With
     --json, one object a line.
     """
     from fewshot.search import is_image_query
@@ -54,7 +55,8 @@ def query(
 
     labels, globs = _conditions(where)
     for one in queries:  # whatever can be refused is refused before the encoder is loaded
-        is_image_query(one)
+        if not is_image_query(one) and os.path.isdir(one):
+            click.echo(f"{one!r} is taken for a text, not for the folder of that name", err=True)
     if html is not None:
         check_replaceable(html)
     with Store.open(index) as store:

@@ -138,6 +138,16 @@ def test_query(photos, index):
     assert result.stderr == "encoder toy on cpu\n"
 
 
+def test_a_word_is_a_text_also_where_there_is_a_folder_of_that_name(photos, index, monkeypatch):
+    elsewhere = run("query", index, "red")
+    assert "folder" not in elsewhere.stderr
+    run("query", index, "red " * 2000)  # which no file could be called
+    monkeypatch.chdir(photos)
+    here = run("query", index, "red")
+    assert here.stdout == elsewhere.stdout
+    assert here.stderr.startswith("'red' is taken for a text, not for the folder of that name\n")
+
+
 def test_query_json_where_and_html(photos, index, tmp_path):
     sheet = tmp_path / "sheet.html"
     words = ("query", index, "red", "blue", "--json", "--where", "label=blue", "--top", 9, "--html", sheet)
@@ -258,7 +268,7 @@ def test_what_is_no_index_is_not_advised_as_the_place_of_one(photos, tmp_path):
 def test_wrong_queries(photos, index, tmp_path):
     (tmp_path / "thesis.html").write_text("years of work")
     assert "no such image file" in error("query", index, "nowhere.png")
-    assert f"{str(photos / 'red')!r} is a folder; give a picture" in error("query", index, photos / "red")
+    assert f"{str(photos / 'red')!r} is a folder; give a picture or a text" in error("query", index, photos / "red")
     assert "Did you mean 'red'" in error("query", index, "x", "--where", "label=rde")
     assert "--where wants label=NAME" in error("query", index, "x", "--where", "red")
     assert "unknown key" in error("query", index, "x", "--where", "colour=red")
