@@ -114,8 +114,28 @@ def test_query_by_path_and_score(photos, index):
     assert len(scores) == 4
     some = run("query", index, "red", "--where", "label=red", "--min-score", scores[1] - 1e-6, "--json").stdout
     assert len(json.loads(some)["hits"]) == 2
-    assert "nothing found" in run("query", index, "red", "--where", f"path={photos}/green/*").stdout
     assert "unknown key of --where 'size'" in error("query", index, "red", "--where", "size=3")
+    assert "names nothing" in error("query", index, "red", "--where", "path=")
+
+
+def test_query_within_a_folder(photos, index, monkeypatch):
+    whole = json.loads(run("query", index, "red", "--where", f"path={photos}/blue/*", "--json").stdout)["hits"]
+    assert len(whole) == 5
+    monkeypatch.chdir(photos)
+    for folder in ("blue", "blue/", "./blue", photos / "blue", "b*"):
+        hits = json.loads(run("query", index, "red", "--where", f"path={folder}", "--json").stdout)["hits"]
+        assert hits == whole
+    (hit,) = json.loads(run("query", index, "red", "--where", "path=blue/1.png", "--json").stdout)["hits"]
+    assert hit["path"] == str(photos / "blue" / "1.png")
+
+
+def test_a_path_that_no_picture_has_is_told(photos, index):
+    none = run("query", index, "red", "--where", f"path={photos}/green/*")
+    assert none.stdout == "red\n  nothing found\n"
+    assert none.stderr.splitlines()[0] == f"no picture's path matches '{photos}/green/*'"
+    both = run("query", index, "red", "--where", "path=*/blue/*", "--where", "label=red")
+    assert both.stdout == none.stdout
+    assert "matches" not in both.stderr
 
 
 def test_duplicates(photos, index):
