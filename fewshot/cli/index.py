@@ -226,8 +226,11 @@ def _tell(index: str, counts: Counts, as_json: bool) -> None:
 
 @contextmanager
 def _kept_on_interrupt(index: str) -> Iterator[None]:
+    from fewshot.database import is_store
+
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted; what was embedded is kept in {index}: run the same command to go on", err=True)
+        kept = f"what was embedded is kept in {index}: run the same command to go on"
+        click.echo(f"\ninterrupted; {kept if is_store(Path(index)) else 'nothing was embedded yet'}", err=True)
         click.get_current_context().exit(130)

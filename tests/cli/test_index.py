@@ -295,6 +295,16 @@ def test_interrupting_a_build_keeps_what_was_embedded(photos, tmp_path, monkeypa
     assert "4 embedded" in run("index", "build", photos, "--out", tmp_path / "index").stdout
 
 
+def test_interrupting_a_build_before_there_is_an_index_promises_nothing(photos, tmp_path, monkeypatch):
+    def interrupt(spec, device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyEncoder, "create", interrupt)
+    result = run("index", "build", photos, "--out", tmp_path / "index", "--encoder", "toy", code=130)
+    assert result.stderr == "\ninterrupted; nothing was embedded yet\n"
+    assert not (tmp_path / "index").exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")
 def test_a_second_interrupt_ends_at_once_and_without_a_crash(tmp_path):
     """The cleaning up after the first takes forever here."""
