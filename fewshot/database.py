@@ -19,6 +19,12 @@ OURS = 0x66657773  # PRAGMA application_id, "fews"
 DATABASE = "store.sqlite"
 LOG = DATABASE + "-wal"
 LOGS = "-wal", "-journal"  # behind the database's name: what is not in it yet, and what is still to be undone
+LOCK = "lock"
+LEFT_OVER = {LOCK, DATABASE, *(DATABASE + tail for tail in (*LOGS, "-shm"))}  # by a build killed at its very start
+LOST = (
+    f"holds embeddings, but its {DATABASE} is lost, and with it which pictures they are of; delete the folder, "
+    "or give --out the name of a new one, and build the index again"
+)
 MENDED = DATABASE + ".mended"  # folder with a database that is to take the place of a damaged one
 MAGIC = b"SQLite format 3\0"
 PATIENCE = 0.5  # seconds that a reader waits until that has happened
@@ -164,7 +170,22 @@ def check_store(folder: Path) -> None:
         if (folder / DATABASE).is_file():
             what = f"{folder} is not an index, or {DATABASE} is damaged: {error}"
             raise FormatError(f"{what}; try: fewshot index repair {folder}") from error
-    raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {folder}")
+    if is_lost(folder):
+        raise FormatError(f"{folder} {LOST}")
+    free = not foreign(folder) if folder.is_dir() else not folder.exists()
+    out = folder if free else "NEW, the name of a new folder"
+    raise FormatError(f"{folder} is not an index; make one with: fewshot index build DIR --out {out}")
+
+
+def foreign(folder: Path) -> list[str]:
+    """Return what a folder holds beside that which a build leaves that was killed at its very start."""
+    return sorted(child.name for child in folder.iterdir() if child.name not in LEFT_OVER)
+
+
+def is_lost(folder: Path) -> bool:
+    """Tell whether a folder holds the embeddings of a store whose database is gone or empty."""
+    file = folder / DATABASE
+    return any(folder.glob("embeddings*.f*")) and not (file.is_file() and file.stat().st_size)
 
 
 def log_is_damaged(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fewshot.arrays import to_tensor
 from fewshot.classifier import Classifier
-from fewshot.errors import MissingInput, unknown
+from fewshot.errors import InvalidOption, MissingInput, unknown
 from fewshot.index import Index
 from fewshot.scan import Rows, as_float32
 from fewshot.store import Store
@@ -51,6 +51,8 @@ def find(
     InvalidOption
         for a `top` below 1.
     """
+    if top < 1:
+        raise InvalidOption(f"top must be 1 or more, got {top}")
     store.check_encoder(classifier.encoder)
     for name in classes:
         if name not in classifier.classes:

@@ -14,6 +14,7 @@ from fewshot.errors import FormatError, InvalidOption, NotEnoughMemory
 from fewshot.scan import BLOCK
 
 if TYPE_CHECKING:
+    from fewshot.index_file import Facts
     from fewshot.store import Store
 
 KINDS = {
@@ -112,6 +113,11 @@ def _planned(kind: str, rows: int, dim: int) -> Plan:
     return Plan(kind, factory, sample, resident, 2 * resident + 2 * (sample + BLOCK) * dim * 4)
 
 
+def memory_of(facts: Facts, dim: int) -> int:
+    """Return the bytes that the codes of a saved index take in memory; the embeddings stay on disk."""
+    return _planned(facts.factory or "exact", facts.rows, dim).resident
+
+
 def factory_of(kind: str, rows: int, dim: int) -> str:
     """Return the FAISS factory string of a kind; a name that is no kind is one already.
 
@@ -156,18 +162,21 @@ def size(count: float) -> str:
 
 
 def read_size(text: str) -> int:
-    """Read `500MB`, `2 GB` or a number of bytes.
+    """Read `500MB`, `2 GB`, `1e9` or a number of bytes.
 
     Raises
     ------
     InvalidOption
-        for anything else.
+        for anything else, and for less than a byte.
     """
-    found = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]?)B?\s*", text.upper())
+    found = re.fullmatch(r"\s*([\d.]+(?:E\+?\d+)?)\s*([KMGT]?)B?\s*", text.upper())
     try:
-        return int(float(found[1]) * UNITS[found[2]]) if found else int(text)
+        count = int(float(found[1]) * UNITS[found[2]]) if found else 0
     except (ValueError, OverflowError):
-        raise InvalidOption(f"a size like 500MB or 2GB is needed, got {text!r}") from None
+        count = 0
+    if count < 1:
+        raise InvalidOption(f"a size like 500MB or 2GB is needed, of 1 byte or more, got {text!r}")
+    return count
 
 
 def wanted_of(store: Store) -> Wanted:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fewshot.database import is_store
 from fewshot.encoders.weights import state_sha256
 from fewshot.errors import FormatError, OutputError, OutputExists
 
@@ -93,6 +94,9 @@ def read_model(path: Path, device: torch.device, kind: str = "classifier") -> tu
     from safetensors import SafetensorError, safe_open
 
     what = {"classifier": "model", "weights": "weights file"}.get(kind, kind)
+    if path.is_dir():
+        found = "an index" if is_store(path) else "a folder"
+        raise FormatError(f"{path} is {found} and no {what}; make one with `{MAKERS[kind]}`")
     if not path.is_file():
         raise FormatError(f"{what} {path} is not there")
     try:

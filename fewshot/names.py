@@ -24,3 +24,11 @@ def stored_glob(pattern: str) -> str:
     if pattern.startswith("*"):
         return storable(pattern)
     return storable(os.path.normpath(os.path.join(glob.escape(os.getcwd()), pattern)))
+
+
+def stored_globs(target: str) -> list[str]:
+    """Return globs of whole paths for a file, for a folder with all that is in it, or for a glob that is neither."""
+    if any(sign in target for sign in "*?[") and not os.path.exists(target):
+        return [stored_glob(target)]
+    path = glob.escape(stored_path(target))
+    return [path, os.path.join(path, "*")]

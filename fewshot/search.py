@@ -17,7 +17,7 @@ from fewshot.classes import check_text
 from fewshot.datasets import ImageSource
 from fewshot.encoders import Encoder, load_encoder
 from fewshot.encoding import checked, encode_texts
-from fewshot.errors import DataError, MissingInput
+from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.images import open_image
 from fewshot.kept_index import open_index
 from fewshot.scan import of_equals
@@ -62,7 +62,7 @@ class Searcher:
         Raises
         ------
         DataError
-            for a string that looks like an image file that is not there, or is no text.
+            for a string that looks like an image file that is not there, or is a folder, or is no text.
         ImageError
             for a picture that cannot be read.
         MissingInput
@@ -99,6 +99,8 @@ class Searcher:
         FormatError
             when another process has compacted the index since it was opened.
         """
+        if top < 1:
+            raise InvalidOption(f"top must be 1 or more, got {top}")
         allowed = self.store.mask(labels, globs, count=len(self.index.rows)) if labels or globs else None
         if least is None:
             most = min(top, max(len(self.index), 1))  # FAISS takes time and memory for all that it is asked for
@@ -145,17 +147,19 @@ def query(
 
 
 def is_image_query(text: str) -> bool:
-    """Tell whether a query is an existing file, and so a picture, rather than a text.
+    """Tell whether a query is an existing file, and so a picture, rather than a text; a lone word is no folder's path.
 
     Raises
     ------
     DataError
-        for a name with the suffix of a picture when no such file exists, and for an empty text.
+        for a name with the suffix of a picture when no such file exists, a folder's path, and an empty text.
     """
     if not text.strip():
         raise DataError("an empty query; give a text or a picture")
     if os.path.isfile(text):
         return True
+    if os.sep in text and os.path.isdir(text):
+        raise DataError(f"{text!r} is a folder; give a picture or a text")
     if has_image_suffix(text):
         raise DataError(f"no such image file: {text!r}; a text query must not end like a file name")
     return False

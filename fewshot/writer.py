@@ -8,12 +8,21 @@ from pathlib import Path
 
 import filelock
 
-from fewshot.database import DATABASE, LOGS, MENDED, UNFINISHED, connect, is_database, is_store
+from fewshot.database import (
+    DATABASE,
+    LOCK,
+    LOGS,
+    LOST,
+    MENDED,
+    UNFINISHED,
+    connect,
+    foreign,
+    is_database,
+    is_lost,
+    is_store,
+)
 from fewshot.errors import OutputError, OutputExists, StoreLocked
 from fewshot.vectors import sync_folder
-
-LOCK = "lock"
-LEFT_OVER = {LOCK, *(DATABASE + tail for tail in ("", "-wal", "-shm", "-journal"))}  # by a build killed at its start
 
 
 def check_vacant(folder: Path) -> None:
@@ -31,7 +40,9 @@ def check_vacant(folder: Path) -> None:
     if is_store(folder):
         acquire(folder).release()  # another process may be making it just now
         raise OutputExists(f"{folder} holds an index already")
-    others = sorted(child.name for child in folder.iterdir() if child.name not in LEFT_OVER) if folder.is_dir() else []
+    if is_lost(folder):
+        raise OutputExists(f"{folder} {LOST}")
+    others = foreign(folder) if folder.is_dir() else []
     if others:
         raise OutputExists(f"{folder} is not an index and holds {others[0]!r}; give --out the name of a new folder")
 

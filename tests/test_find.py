@@ -86,6 +86,8 @@ def test_wrong_questions(store, encoder):
         find(store, index, classifier, classes=["gren"])
     with pytest.raises(InvalidOption, match="top must be 1"):
         find(store, index, classifier, top=0)
+    with pytest.raises(InvalidOption, match="top must be 1 or more, got -1"):
+        find(store, index, fitted(encoder, "knn"), top=-1)
     with pytest.raises(MissingInput, match="not been fitted"):
         find(store, index, Classifier("ridge", encoder))
     other = load_encoder("toy", "cpu")

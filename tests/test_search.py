@@ -17,6 +17,7 @@ from fewshot.errors import (
     DataError,
     FingerprintMismatch,
     ImageError,
+    InvalidOption,
     MissingInput,
     OutputError,
     OutputExists,
@@ -161,6 +162,13 @@ def test_empty_queries_and_queries_that_are_no_text_are_refused(index, encoder):
     for text, why in (("", "empty query"), ("  ", "empty query"), ("caf\udce9", "not Unicode text")):
         with pytest.raises(DataError, match=why):
             query(index, [text], encoder=encoder)
+
+
+@pytest.mark.parametrize("least", [None, 0.5])
+def test_asking_for_less_than_one_is_refused(index, encoder, least):
+    for top in (0, -1):
+        with pytest.raises(InvalidOption, match=f"top must be 1 or more, got {top}"):
+            query(index, ["red"], top=top, least=least, encoder=encoder)
 
 
 def test_asking_for_far_more_than_there_is_costs_nothing(index, encoder):

@@ -38,7 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 @contextmanager
 def _in_one_line() -> Iterator[None]:
-    """Turn every FewshotError, and whatever click finds wrong with the words, into one line and exit code 2."""
+    """Turn every FewshotError, and whatever click finds wrong with the words, into one line and exit code 2.
+
+    An interrupt, where the command has not more to say about it, has the exit code that a shell gives one: 130.
+    """
     try:
         yield
     except click.exceptions.NoArgsIsHelpError:
@@ -49,6 +52,9 @@ def _in_one_line() -> Iterator[None]:
         text = error.format_message()
         text += "" if text.endswith((".", "?")) else "."
         text += f" See: {error.ctx.command_path if error.ctx else 'fewshot'} -h"
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted", err=True)
+        raise click.exceptions.Exit(130) from None
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, e.g. `| head`
         raise click.exceptions.Exit(1) from None
@@ -122,10 +128,10 @@ def main(args: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may hold bytes that are no text
     try:
-        load_group(Registry(), COMMAND_GROUP, cli)
-    except FewshotError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+        with _in_one_line():
+            load_group(Registry(), COMMAND_GROUP, cli)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
     cli.main(args=None if args is None else list(args), prog_name="fewshot")
 
 

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from fewshot.cli.index import DEVICE, JSON_FLAG
+from fewshot.cli.index import DEVICE, JSON_FLAG, check_device
 
 
 @click.command()
@@ -21,12 +21,11 @@ def duplicates(index: str, threshold: float, device: str, as_json: bool) -> None
 
     One pair a line: cosine and two paths. Identical files have cosine 1. With --json, one object a line.
     """
-    from fewshot.arrays import pick_device
     from fewshot.duplicates import duplicate_paths
     from fewshot.kept_index import open_index
     from fewshot.store import Store
 
-    pick_device(device)  # other commands load an encoder there, which refuses what is no device
+    check_device(device)
     count = 0
     with Store.open(index) as store:
         for first, second, cosine in duplicate_paths(store, open_index(store, device), threshold):

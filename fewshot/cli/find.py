@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import click
 
 from fewshot.cli.index import DEVICE, JSON_FLAG
+from fewshot.errors import InvalidOption
 
 
 @click.command()
@@ -32,6 +34,8 @@ def find(
     Each class of a linear classifier is a query, so that few pictures need to be scored. Best first, by the class's
     score; the probability is among all classes. With --json, one object a line.
     """
+    if math.isnan(min_probability):
+        raise InvalidOption("--min-probability must be a number, got nan")
     from fewshot.classifier import Classifier
     from fewshot.find import find as find_in
     from fewshot.kept_index import open_index

@@ -13,9 +13,11 @@ import click
 
 from fewshot.cli import upkeep
 from fewshot.cli.kinds import KIND, MEMORY, RECALL, set_kind, tune
+from fewshot.errors import InvalidOption
 
 if TYPE_CHECKING:
     from fewshot.build import Counts
+    from fewshot.index_file import Facts
     from fewshot.store import Store
 
 SHOWN = 20  # skipped files that `info` lists without --json
@@ -90,6 +92,7 @@ def build(
         check(address)  # before an index is begun
         cluster = RayEngine(address, device=device)
         device = "cpu"  # this process only hands out the work
+    check_device(device)
     with Store.open(out) if is_store(Path(out)) else nullcontext() as store:
         wanted = set_kind(store, kind, recall, memory)
         if store is not None and dtype not in (None, store.dtype):
@@ -121,6 +124,9 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
     from fewshot.build import update
     from fewshot.store import Store
 
+    if label is not None and not label.strip():  # as from "$UNSET"
+        raise InvalidOption("--label is empty; name one, or leave it out to take the pictures' class folders")
+    check_device(device)
     with _kept_on_interrupt(index), Store.open(index, write=True) as store:
         counts = update(store, paths, label=label, device=device, batch=batch, progress=True)
     _tell(index, counts, as_json)
@@ -130,7 +136,8 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
 @click.argument("index", metavar="INDEX")
 @click.argument("targets", metavar="[PATH|GLOB]...", nargs=-1)
 @click.option("--label", "labels", multiple=True, help="Remove all pictures of this label; may be repeated.")
-def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> None:
+@JSON_FLAG
+def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...], as_json: bool) -> None:
     """Take pictures out of an index by path, folder, glob or label; the files themselves stay."""
     from fewshot.build import refresh_index
     from fewshot.build import remove as remove_from
@@ -141,7 +148,7 @@ def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...]) -> Non
     with Store.open(index, write=True) as store:
         count = remove_from(store, targets, labels)
         refresh_index(store)
-    click.echo(f"{count} removed from {index}")
+    click.echo(json.dumps({"index": index, "removed": count}) if as_json else f"{count} removed from {index}")
 
 
 index.add_command(tune)
@@ -153,18 +160,20 @@ index.add_command(tune)
 def info(index: str, as_json: bool) -> None:
     """Describe an index: its encoder, how many pictures of each label, what was skipped and why, bytes on disk."""
     from fewshot.index_file import current_facts
+    from fewshot.index_plan import size
     from fewshot.store import Store
 
     with Store.open(index) as store:
         search = current_facts(store)
-        facts = _facts(store, str(search) if search else "no index saved yet; the next search or add makes it")
+        facts = _facts(store, search)
         skipped = store.skipped()
     if as_json:
         rows = [{"path": path, "reason": reason} for path, reason in skipped]
         recall = search.recall if search else {}
         click.echo(json.dumps({**facts, "recall@10": recall, "skipped": rows}, indent=2))
         return
-    labels = facts.pop("labels")
+    labels, memory = facts.pop("labels"), facts["memory"]
+    facts["memory"] = size(memory) if isinstance(memory, int) else "-"
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' ') + ':':15}{value}")
     if isinstance(labels, dict) and labels:
@@ -177,7 +186,17 @@ def info(index: str, as_json: bool) -> None:
             click.echo(f"  {path}: {reason}")
 
 
-def _facts(store: Store, search: str) -> dict[str, object]:
+def check_device(name: str) -> None:
+    """Refuse a device that is not there, also when nothing will be computed on it."""
+    if name not in ("auto", "cpu"):  # which need no torch to be known
+        from fewshot.arrays import pick_device
+
+        pick_device(name)
+
+
+def _facts(store: Store, search: Facts | None) -> dict[str, object]:
+    from fewshot.index_plan import memory_of
+
     labels = store.labels()
     return {
         "index": str(store.path),
@@ -188,7 +207,8 @@ def _facts(store: Store, search: str) -> dict[str, object]:
         "pictures": sum(labels.values()),
         "embeddings": int(store.mask().sum()),
         "unlabelled": labels.get(None, 0),
-        "search": search,
+        "search": str(search) if search else "no index saved yet; the next search or add makes it",
+        "memory": memory_of(search, store.dim) if search else None,  # bytes of codes
         "skipped": len(store.skipped()),
         "bytes": store.size_on_disk(),
         "labels": {name: count for name, count in labels.items() if name is not None},
@@ -206,8 +226,11 @@ def _tell(index: str, counts: Counts, as_json: bool) -> None:
 
 @contextmanager
 def _kept_on_interrupt(index: str) -> Iterator[None]:
+    from fewshot.database import is_store
+
     try:
         yield
     except KeyboardInterrupt:
-        click.echo(f"\ninterrupted; what was embedded is kept in {index}: run the same command to go on", err=True)
+        kept = f"what was embedded is kept in {index}: run the same command to go on"
+        click.echo(f"\ninterrupted; {kept if is_store(Path(index)) else 'nothing was embedded yet'}", err=True)
         click.get_current_context().exit(130)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     "--where",
     multiple=True,
     metavar="label=NAME|path=GLOB",
-    help="Only pictures of this label, or whose path matches; repeat a key for either, use both for both.",
+    help="Only pictures of this label, or whose path or folder matches; repeat a key for either, use both for both.",
 )
 @click.option("--min-score", type=float, help="Only pictures that score this or more, at most 1.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write a contact sheet with thumbnails to this file.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path),
+    help="Write a contact sheet with thumbnails to this file, in place of an earlier one.",
+)
 @DEVICE
 @JSON_FLAG
 def query(
@@ -41,7 +46,8 @@ def query(
 ) -> None:
     """Search an index by texts or pictures.
 
-    An argument that is an existing file is a picture, any other is a text. With --json, one object a line.
+    An argument that is an existing file is a picture, any other is a text, unless it is the path of a folder. With
+    --json, one object a line.
     """
     from fewshot.search import is_image_query
     from fewshot.sheet import check_replaceable
@@ -49,7 +55,8 @@ def query(
 
     labels, globs = _conditions(where)
     for one in queries:  # whatever can be refused is refused before the encoder is loaded
-        is_image_query(one)
+        if not is_image_query(one) and os.path.isdir(one):
+            click.echo(f"{one!r} is taken for a text, not for the folder of that name", err=True)
     if html is not None:
         check_replaceable(html)
     with Store.open(index) as store:
@@ -67,9 +74,9 @@ def query(
 
 
 def _conditions(where: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Return the labels and path globs; a glob that starts with neither / nor * is below the current folder."""
+    """Return the labels and path globs; a path that starts with neither / nor * is below the current folder."""
     from fewshot.errors import InvalidOption, unknown
-    from fewshot.names import storable, stored_glob
+    from fewshot.names import storable, stored_globs
     from fewshot.options import split_pairs
 
     labels, globs = [], []
@@ -77,10 +84,12 @@ def _conditions(where: tuple[str, ...]) -> tuple[list[str], list[str]]:
         if "=" not in pair:
             raise InvalidOption(f"--where wants label=NAME or path=GLOB, got {pair!r}")
         for key, value in split_pairs([pair]).items():
+            if not value:  # as from "$UNSET"; it would be the whole current folder
+                raise InvalidOption(f"--where {pair} names nothing; give label=NAME or path=GLOB")
             if key == "label":
                 labels.append(storable(value))
             elif key == "path":
-                globs.append(stored_glob(value))
+                globs += stored_globs(value)
             else:
                 raise unknown("key of --where", key, ["label", "path"])
     return labels, globs
@@ -94,6 +103,9 @@ def _search(index: str, queries: tuple[str, ...], device: str, **how: Any) -> li
     with Searcher(index, device=device) as searcher:
         vectors = torch.stack([searcher.embed(one) for one in queries])  # [Q, D]
         found = searcher.search(vectors, **how)
+        globs = how["globs"]
+        if globs and not any(found) and not searcher.store.mask(globs=globs).any():
+            click.echo(f"no picture's path matches {' or '.join(map(repr, globs))}", err=True)
         click.echo(f"encoder {searcher.encoder.name} on {searcher.encoder.device}", err=True)
     return found
 

@@ -39,16 +39,22 @@ def verify(index: str, as_json: bool) -> None:
 
 @click.command()
 @INDEX
-def repair(index: str) -> None:
+@JSON_FLAG
+def repair(index: str, as_json: bool) -> None:
     """Mend a damaged index: what is lost is forgotten, and embedded again by the next build."""
     from fewshot.upkeep import repair as mend
 
-    click.echo("\n".join(mend(index)) or f"{index} is whole; nothing was changed")
+    done = mend(index)
+    if as_json:
+        click.echo(json.dumps({"index": index, "done": done}))
+    else:
+        click.echo("\n".join(done) or f"{index} is whole; nothing was changed")
 
 
 @click.command()
 @INDEX
-def compact(index: str) -> None:
+@JSON_FLAG
+def compact(index: str, as_json: bool) -> None:
     """Drop the embeddings of removed pictures and give back their space."""
     from fewshot.build import refresh_index
     from fewshot.store import Store
@@ -57,29 +63,36 @@ def compact(index: str) -> None:
     with Store.open(index, write=True) as store:
         freed = shrink(store)
         refresh_index(store)
-    click.echo(f"{freed} bytes freed in {index}")
+    click.echo(json.dumps({"index": index, "freed": freed}) if as_json else f"{freed} bytes freed in {index}")
 
 
 @click.command()
 @INDEX
 @click.argument("target", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
-def export(index: str, target: Path, force: bool) -> None:
+@JSON_FLAG
+def export(index: str, target: Path, force: bool, as_json: bool) -> None:
     """Write paths, labels and embeddings to FILE: .npz or .parquet."""
     from fewshot.exchange import export as write
     from fewshot.store import Store
 
     with Store.open(index) as store:
         count = write(store, target, overwrite=force)
-    click.echo(f"{count} pictures written to {target}")
+    about = {"index": index, "file": str(target), "pictures": count}
+    click.echo(json.dumps(about) if as_json else f"{count} pictures written to {target}")
 
 
 @click.command(name="import")
 @click.argument("source", metavar="FILE|DIR", type=click.Path(path_type=Path))
 @click.option("--out", required=True, metavar="INDEX", help="Folder of the new index.")
-@click.option("--encoder", default="", help="Encoder that made the embeddings; needed to search by text or picture.")
+@click.option(
+    "--encoder",
+    default="",
+    help="Encoder that made the embeddings, to search by text or picture.  [default: the one that FILE names]",
+)
 @DTYPE
-def import_(source: Path, out: str, encoder: str, dtype: str | None) -> None:
+@JSON_FLAG
+def import_(source: Path, out: str, encoder: str, dtype: str | None, as_json: bool) -> None:
     """Make an index from embeddings, or from a folder that clip-retrieval wrote.
 
     FILE is an .npz with `embeddings` [n, D] and `paths` [n], and if there are any `labels` [n], or a .parquet with the
@@ -91,7 +104,8 @@ def import_(source: Path, out: str, encoder: str, dtype: str | None) -> None:
     made = load_encoder(encoder, "cpu") if encoder else None
     fingerprint, width = (made.fingerprint, made.dim) if made else ("", None)
     count = import_into(source, out, encoder=encoder, fingerprint=fingerprint, width=width, dtype=dtype or "float32")
-    click.echo(f"{count} pictures imported into {out}")
+    about = {"index": out, "file": str(source), "pictures": count}
+    click.echo(json.dumps(about) if as_json else f"{count} pictures imported into {out}")
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,21 @@ def test_add_and_remove(photos, index, tmp_path, monkeypatch):
     assert extra.exists()
 
 
+def test_an_empty_label_is_not_taken_for_none(photos, index, tmp_path):
+    extra = tmp_path / "extra.png"
+    Image.new("RGB", (9, 9), "green").save(extra)
+    for label in ("", " "):
+        assert "--label is empty; name one" in error("index", "add", index, extra, "--label", label)
+    assert json.loads(run("index", "info", index, "--json").stdout)["pictures"] == 4
+
+
+def test_a_device_is_refused_also_when_there_is_nothing_to_embed(photos, index):
+    for words in (("add", index, photos), ("build", photos, "--out", index)):
+        assert "unknown device 'gpu'" in error("index", *words, "--device", "gpu")
+        assert "device 'cuda:99' is not there" in error("index", *words, "--device", "cuda:99")
+        assert "4 unchanged" in run("index", *words, "--device", "cpu").stdout
+
+
 def test_query(photos, index):
     result = run("query", index, "something red", photos / "blue" / "ç.png", "--top", 2, "--device", "cpu")
     lines = result.stdout.splitlines()
@@ -120,6 +136,16 @@ def test_query(photos, index):
     assert lines[3] == str(photos / "blue" / "ç.png")
     assert lines[4].split(maxsplit=2) == ["1.000", "blue", str(photos / "blue" / "ç.png")]
     assert result.stderr == "encoder toy on cpu\n"
+
+
+def test_a_word_is_a_text_also_where_there_is_a_folder_of_that_name(photos, index, monkeypatch):
+    elsewhere = run("query", index, "red")
+    assert "folder" not in elsewhere.stderr
+    run("query", index, "red " * 2000)  # which no file could be called
+    monkeypatch.chdir(photos)
+    here = run("query", index, "red")
+    assert here.stdout == elsewhere.stdout
+    assert here.stderr.startswith("'red' is taken for a text, not for the folder of that name\n")
 
 
 def test_query_json_where_and_html(photos, index, tmp_path):
@@ -212,9 +238,37 @@ def test_damaged_index(photos, index, tmp_path):
     assert "not an index" in error("index", "info", tmp_path)
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_lost_database_does_not_lead_in_circles(photos, index, tmp_path, empty):
+    for file in index.glob("store.sqlite*"):
+        file.unlink()
+    if empty:
+        (index / "store.sqlite").touch()
+    lost = "store.sqlite is lost, and with it which pictures they are of; delete the folder"
+    for words in (("query", index, "red"), ("index", "info", index), ("index", "verify", index)):
+        assert lost in error(*words)
+    build = "index", "build", photos, "--encoder", "toy", "--out", index
+    assert lost in error(*build)
+    shutil.rmtree(index)
+    assert "4 embedded" in run(*build).stdout
+
+
+def test_what_is_no_index_is_not_advised_as_the_place_of_one(photos, tmp_path):
+    (tmp_path / "file").touch()
+    for taken in (photos, tmp_path / "file"):
+        assert f"{taken} is not an index; make one with: fewshot index build DIR --out NEW" in error(
+            "query", taken, "red"
+        )
+    (tmp_path / "empty").mkdir()
+    for free in (tmp_path / "empty", tmp_path / "nowhere"):
+        assert error("query", free, "red").endswith(f"fewshot index build DIR --out {free}\n")
+        run("index", "build", photos, "--encoder", "toy", "--out", free)
+
+
 def test_wrong_queries(photos, index, tmp_path):
     (tmp_path / "thesis.html").write_text("years of work")
     assert "no such image file" in error("query", index, "nowhere.png")
+    assert f"{str(photos / 'red')!r} is a folder; give a picture or a text" in error("query", index, photos / "red")
     assert "Did you mean 'red'" in error("query", index, "x", "--where", "label=rde")
     assert "--where wants label=NAME" in error("query", index, "x", "--where", "red")
     assert "unknown key" in error("query", index, "x", "--where", "colour=red")
@@ -239,6 +293,16 @@ def test_interrupting_a_build_keeps_what_was_embedded(photos, tmp_path, monkeypa
     assert "run the same command to go on" in result.stderr
     monkeypatch.undo()
     assert "4 embedded" in run("index", "build", photos, "--out", tmp_path / "index").stdout
+
+
+def test_interrupting_a_build_before_there_is_an_index_promises_nothing(photos, tmp_path, monkeypatch):
+    def interrupt(spec, device):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyEncoder, "create", interrupt)
+    result = run("index", "build", photos, "--out", tmp_path / "index", "--encoder", "toy", code=130)
+    assert result.stderr == "\ninterrupted; nothing was embedded yet\n"
+    assert not (tmp_path / "index").exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX has them")

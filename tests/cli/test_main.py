@@ -93,6 +93,31 @@ def test_a_taken_name_stops_the_program_in_one_line(
     assert capsys.readouterr().err == "error: strategy 'x' is registered by both plugin 'a' and plugin 'b'\n"
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_gets_one_line_whenever_it_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fewshot.registry.registry", interrupt)
+    done = CliRunner().invoke(cli, ["plugins"])
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "\ninterrupted\n")
+    monkeypatch.setattr("fewshot.cli.load_group", interrupt)
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
+def test_an_interrupt_while_the_program_is_imported_gets_one_line() -> None:
+    code = "import runpy, sys\nclass Interrupt:\n    def find_spec(self, name, *_):\n"
+    code += "        if name == 'fewshot.cli':\n            raise KeyboardInterrupt\n"
+    code += "sys.meta_path.insert(0, Interrupt())\nrunpy.run_module('fewshot')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ninterrupted\n")
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
