@@ -60,11 +60,11 @@ def log_damaged(file: Path) -> bool:
 
 
 def read_log(file: Path) -> Log:
-    """Look how far a log goes; nowhere where there is none."""
+    """Look how far a log goes; nowhere where there is none, or none that may be read, of which SQLite will tell."""
     try:
         with open(file, "rb") as content:
             return _read(content)
-    except FileNotFoundError:
+    except OSError:
         return Log(0, 0, 0)
 
 
@@ -180,7 +180,7 @@ def _powers(count: int) -> Words:
 def _stamp(file: Path) -> tuple[int, int]:
     try:
         info = file.stat()
-    except FileNotFoundError:
+    except OSError:
         return 0, 0
     return info.st_size, info.st_mtime_ns
 
