@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from fewshot.database import is_store, transaction
 from fewshot.errors import DataError, MissingInput
-from fewshot.names import storable, stored_glob, stored_path
+from fewshot.names import storable
 from fewshot.progress import Progress
+from fewshot.removal import drop_gone
 from fewshot.store import Store
 from fewshot.walk import Found, walk
 from fewshot.writer import check_vacant
@@ -48,9 +48,6 @@ SELECT path, size, mtime_ns, coalesce(label, (SELECT label FROM files WHERE file
     digest, status, reason, (SELECT row FROM contents WHERE contents.digest = new.digest) FROM new
 """
 COUNT_SKIPPED = "SELECT count(*) FROM seen JOIN files USING (path) WHERE status = 'skipped'"
-GONE = "SELECT path FROM files WHERE (path >= ? AND path < ?) AND path NOT IN (SELECT path FROM seen)"
-ANY_SEEN = "SELECT 1 FROM seen WHERE path >= ? AND path < ? LIMIT 1"
-DELETE = "DELETE FROM files WHERE path = ?"
 
 
 @dataclass(slots=True)
@@ -168,7 +165,7 @@ def update(
     tops = [os.path.abspath(root) for root in roots]
     counts = Counts()
     with _list_files(store, tops, label) as (seen, todo):
-        counts.gone, counts.unseen = _drop_gone(store, tops)
+        counts.gone, counts.unseen = drop_gone(store, tops)
         with store.writing() as database:
             counts.relabelled = sum(status == "ok" for (status,) in database.execute(RELABEL))
         if todo:
@@ -187,35 +184,6 @@ def refresh_index(store: Store) -> None:
         from fewshot.kept_index import update_index
 
         update_index(store)
-
-
-def remove(store: Store, targets: Sequence[str], labels: Sequence[str] = ()) -> int:
-    """Take pictures out of the index by path, folder, glob or label, and return how many; no file is touched.
-
-    A glob matches whole paths, `*` any part of one; it starts at the current folder unless it starts with `/` or `*`.
-
-    Raises
-    ------
-    DataError
-        when one of the targets matches nothing; then nothing at all is removed.
-    """
-    total = 0
-    with store.writing() as database:
-        for target in dict.fromkeys(targets):
-            if not target:  # as from "$UNSET"; it would be the whole current folder
-                raise DataError("an empty PATH names nothing; nothing was removed")
-            path = stored_path(target)
-            count = database.execute(DELETE, (path,)).rowcount
-            count += database.execute("DELETE FROM files WHERE path >= ? AND path < ?", _beneath(path)).rowcount
-            if not count and any(sign in target for sign in "*?["):
-                count = database.execute("DELETE FROM files WHERE path GLOB ?", (stored_glob(target),)).rowcount
-            if not count:
-                raise DataError(f"nothing in {store.path} matches {target!r}; nothing was removed")
-            total += count
-        for label in dict.fromkeys(map(storable, labels)):
-            store.check_labels([label])
-            total += database.execute("DELETE FROM files WHERE label = ?", (label,)).rowcount
-    return total
 
 
 def _note(store: Store, wanted: Wanted | None) -> None:
@@ -280,45 +248,3 @@ def _list_files(store: Store, tops: Sequence[str], label: str | None) -> Iterato
 def _row(file: Found, label: str | None) -> tuple[str, int, int, str | None]:
     # A name that is not Unicode cannot be stored; with escapes it will be listed as one that cannot be read.
     return storable(file.path), file.size, file.mtime_ns, storable(label or file.label or "") or None
-
-
-def _drop_gone(store: Store, tops: Sequence[str]) -> tuple[int, int]:
-    """Forget the files beneath `tops` that are not there any more; return how many, and how many of them are kept.
-
-    What is not mounted looks like an empty folder, or like a link to nowhere.
-    """
-    gone, unseen = [], 0
-    for top in tops:
-        bounds = _beneath(storable(top))
-        mounted = store.database.execute(ANY_SEEN, bounds).fetchone()
-        for row in store.database.execute(GONE, bounds):
-            if _is_gone(row[0]):
-                if mounted and not _behind_dead_link(row[0], top):
-                    gone.append(row)
-                else:
-                    unseen += 1
-    with store.writing() as database:
-        database.executemany(DELETE, gone)
-    return len(gone), unseen
-
-
-def _is_gone(path: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(path).st_mode)  # a folder is listed only while it cannot be searched
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-
-
-def _behind_dead_link(path: str, top: str) -> bool:
-    while len(path := os.path.dirname(path)) > len(top):
-        if os.path.lexists(path):
-            return not os.path.exists(path)
-    return False
-
-
-def _beneath(top: str) -> tuple[str, str]:
-    """Return bounds, the second exclusive, that hold just the paths in the folder `top`."""
-    folder = top if top.endswith(os.sep) else top + os.sep
-    return folder, folder[:-1] + chr(ord(os.sep) + 1)

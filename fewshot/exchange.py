@@ -60,7 +60,7 @@ def export(store: Store, target: str | Path, *, overwrite: bool = False) -> int:
         for parquet without pyarrow.
     """
     file = Path(target)
-    entries, digests = store.entries(), store.digests()
+    entries, digests = store.entries(), dict(store.database.execute("SELECT row, digest FROM contents"))
     rows = store.embeddings(verify=True)
     order = np.array([entry.row for entry in entries], np.int64)
     if file.suffix == ".npz":

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from fewshot.database import (
     read_meta,
     transaction,
 )
+from fewshot.entries import Entry, behind, listed, rows_of
 from fewshot.errors import FingerprintMismatch, FormatError, OutputError, OutputExists, unknown
 from fewshot.vectors import VectorFile
 from fewshot.writer import acquire, check_vacant
@@ -47,21 +48,7 @@ __all__ = ["Entry", "Store", "is_store"]
 INDEXES = "index-*.faiss"  # what `fewshot.index_file` writes
 IMPORTED = "imported"  # stands for the encoder of embeddings that came from elsewhere without its name
 SUFFIX = {"float32": ".f32", "float16": ".f16"}
-# :labels and :globs are JSON lists, or null for any
-ROWS = """
-SELECT row FROM files WHERE row >= 0 AND (:labels IS NULL OR label IN (SELECT value FROM json_each(:labels)))
-AND (:globs IS NULL OR EXISTS (SELECT 1 FROM json_each(:globs) WHERE files.path GLOB value))
-"""
 AMONG = "SELECT digest FROM contents WHERE digest IN (SELECT value FROM json_each(?))"
-ENTRIES = ROWS.replace("SELECT row", "SELECT path, label, row", 1) + "AND row = :row ORDER BY path"
-
-
-class Entry(NamedTuple):
-    """A picture in the store: row `row` of the embeddings is its own, or that of an identical file."""
-
-    path: str
-    label: str | None
-    row: int
 
 
 class Store:
@@ -207,24 +194,14 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """Return every picture that has an embedding, sorted by path."""
-        listed = self.database.execute("SELECT path, label, row FROM files WHERE row >= 0 ORDER BY path")
-        return [Entry(*row) for row in listed]
-
-    def digests(self) -> dict[int, str]:
-        """Return the content hash of each row, of the file that was embedded."""
-        return dict(self.database.execute("SELECT row, digest FROM contents"))
+        return listed(self.database)
 
     def entries_of(
         self, rows: Sequence[int], labels: Sequence[str] = (), globs: Sequence[str] = ()
     ) -> dict[int, list[Entry]]:
         """Return the pictures behind some rows, of the given labels and path globs if any are given."""
         self.check_current()
-        found: dict[int, list[Entry]] = {}
-        wanted = _wanted(labels, globs)
-        for row in rows:
-            listed = self.database.execute(ENTRIES, {**wanted, "row": int(row)})
-            found[int(row)] = [Entry(*entry) for entry in listed]
-        return found
+        return behind(self.database, rows, labels, globs)
 
     def mask(
         self, labels: Sequence[str] = (), globs: Sequence[str] = (), *, count: int | None = None
@@ -241,11 +218,11 @@ class Store:
             when the index was compacted since it was opened.
         """
         self.check_labels(labels)
-        listed = self.database.execute(ROWS, _wanted(labels, globs)).fetchall()
+        found = rows_of(self.database, labels, globs)
         self.check_current()
         allowed = np.zeros(self.rows if count is None else count, bool)
         there = range(len(allowed))  # a damaged row may even be None
-        allowed[[row for (row,) in listed if row in there]] = True
+        allowed[[row for row in found if row in there]] = True
         return allowed
 
     def check_labels(self, labels: Sequence[str]) -> None:
@@ -290,14 +267,6 @@ class Store:
         if name is not None and name[0] != self.vectors.path.name:
             raise FormatError(f"{self.path} was compacted while it was open; open it again")
 
-    def size_on_disk(self) -> int:
-        """Return the bytes of all files of the store."""
-        total = 0
-        for file in self.path.iterdir():
-            with suppress(FileNotFoundError):  # another process replaces some now and then
-                total += file.stat().st_size if file.is_file() else 0
-        return total
-
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Run statements as one transaction, counted in `generation` if it changes anything; an error undoes all."""
@@ -327,7 +296,3 @@ def generation_of(index: Path) -> int:
     """Return the number of changes that a saved index knows of, by its name."""
     number = index.stem.split("-")[1]
     return int(number) if number.isdigit() else -1
-
-
-def _wanted(labels: Sequence[str], globs: Sequence[str]) -> dict[str, str | None]:
-    return {"labels": json.dumps(labels) if labels else None, "globs": json.dumps(globs) if globs else None}

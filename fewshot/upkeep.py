@@ -112,7 +112,7 @@ def compact(store: Store) -> int:
     OutputError
         when there is no room for the new array.
     """
-    before = store.size_on_disk()
+    before = size_on_disk(store.path)
     old = store.embeddings(verify=True)
     number = store.generation + 1
     target = VectorFile(store.path / f"embeddings-{number}{SUFFIX[store.dtype]}", store.dim, store.dtype)
@@ -136,7 +136,16 @@ def compact(store: Store) -> int:
     with plain_errors(store.path):
         store.database.execute("VACUUM")
         store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return before - store.size_on_disk()
+    return before - size_on_disk(store.path)
+
+
+def size_on_disk(folder: Path) -> int:
+    """Return the bytes of all files of a store."""
+    total = 0
+    for file in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process replaces some now and then
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def _renumber(database: sqlite3.Connection) -> None:

@@ -28,10 +28,11 @@ import torch
 from PIL import Image
 
 from fewshot import store as store_module
-from fewshot.build import refresh_index, remove, update
+from fewshot.build import refresh_index, update
 from fewshot.database import is_store
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.images import open_image
+from fewshot.removal import remove
 from fewshot.store import Store
 from fewshot.upkeep import compact, verify
 

@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 from skimage import data
 
-from fewshot.build import build_index, remove, update
+from fewshot.build import build_index, update
 from fewshot.encoders import load_encoder
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import DataError, FewshotError, MissingInput, OutputExists, UnknownName
 from fewshot.images import open_image
+from fewshot.removal import remove
 from fewshot.store import Store
 
 PHOTO = data.astronaut()

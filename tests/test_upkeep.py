@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 from fewshot import database, writer
-from fewshot.build import build_index, remove, update
+from fewshot.build import build_index, update
 from fewshot.encoders.toy import ToyEncoder
 from fewshot.errors import FewshotError, FormatError, OutputError, StoreLocked
 from fewshot.images import open_image
+from fewshot.removal import remove
 from fewshot.store import Store
 from fewshot.upkeep import compact, repair, verify
 

@@ -140,7 +140,7 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
 def remove(index: str, targets: tuple[str, ...], labels: tuple[str, ...], as_json: bool) -> None:
     """Take pictures out of an index by path, folder, glob or label; the files themselves stay."""
     from fewshot.build import refresh_index
-    from fewshot.build import remove as remove_from
+    from fewshot.removal import remove as remove_from
     from fewshot.store import Store
 
     if not targets and not labels:
@@ -196,6 +196,7 @@ def check_device(name: str) -> None:
 
 def _facts(store: Store, search: Facts | None) -> dict[str, object]:
     from fewshot.index_plan import memory_of
+    from fewshot.upkeep import size_on_disk
 
     labels = store.labels()
     return {
@@ -210,7 +211,7 @@ def _facts(store: Store, search: Facts | None) -> dict[str, object]:
         "search": str(search) if search else "no index saved yet; the next search or add makes it",
         "memory": memory_of(search, store.dim) if search else None,  # bytes of codes
         "skipped": len(store.skipped()),
-        "bytes": store.size_on_disk(),
+        "bytes": size_on_disk(store.path),
         "labels": {name: count for name, count in labels.items() if name is not None},
     }
 
