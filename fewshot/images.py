@@ -21,6 +21,7 @@ from fewshot.as_rgb import on_white, scaled
 from fewshot.datasets import ImageSource
 from fewshot.errors import ImageError
 from fewshot.slabs import slabs_kept
+from fewshot.turns import wait_for_turn
 from fewshot.walk import walk
 
 MAX_PIXELS = 200_000_000  # larger pictures are refused before they are decoded
@@ -145,6 +146,7 @@ def _identify(data: bytes) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(TOO_LARGE)
+    wait_for_turn(image.width * image.height)
     image.load()
     image = _upright(image)
     if image.mode == "RGB" and not image.has_transparency_data:
