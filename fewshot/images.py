@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fewshot.as_rgb import on_white, scaled
 from fewshot.datasets import ImageSource
 from fewshot.errors import ImageError
+from fewshot.names import is_escaped
 from fewshot.slabs import slabs_kept
 from fewshot.turns import wait_for_turn
 from fewshot.walk import walk
@@ -97,7 +98,8 @@ def read_file(path: str | Path) -> bytes:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError("no such file", str(path)) from error
+        reason = "its name or a folder's is not Unicode; rename it" if is_escaped(path) else "no such file"
+        raise ImageError(reason, str(path)) from error
     except PermissionError as error:
         raise ImageError("no permission to read it", str(path)) from error
     except (OSError, ValueError) as error:
