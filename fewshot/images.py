@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fewshot.as_rgb import on_white, scaled
 from fewshot.datasets import ImageSource
 from fewshot.errors import ImageError
+from fewshot.names import is_escaped
 from fewshot.slabs import slabs_kept
+from fewshot.turns import wait_for_turn
 from fewshot.walk import walk
 
 MAX_PIXELS = 200_000_000  # larger pictures are refused before they are decoded
@@ -95,7 +98,8 @@ def read_file(path: str | Path) -> bytes:
     except ImageError:
         raise
     except FileNotFoundError as error:
-        raise ImageError("no such file", str(path)) from error
+        reason = "its name or a folder's is not Unicode; rename it" if is_escaped(path) else "no such file"
+        raise ImageError(reason, str(path)) from error
     except PermissionError as error:
         raise ImageError("no permission to read it", str(path)) from error
     except (OSError, ValueError) as error:
@@ -144,17 +148,15 @@ def _identify(data: bytes) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(TOO_LARGE)
+    wait_for_turn(image.width * image.height)
     image.load()
     image = _upright(image)
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith(("I", "F")):
-        return Image.fromarray(_scale_deep(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        layer = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        page.alpha_composite(layer)
-        return page.convert("RGB")
+        return scaled(image)
+    if image.has_transparency_data:
+        return on_white(image)
     return image.convert("RGB")
 
 
@@ -172,19 +174,6 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image) if orientation(image) != 1 else image
     except Exception:  # noqa: BLE001 - as above
         return image
-
-
-def _scale_deep(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Scale 16-bit integers by their range, 32-bit and float pixels by theirs or else by what they hold.  [H, W]"""
-    if pixels.dtype.itemsize == 2:
-        return (pixels.astype(np.uint32) // 257).astype(np.uint8)
-    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
-    top = 1.0 if pixels.dtype.kind == "f" else 65535.0
-    if low < 0 or high > top:
-        top = high - low
-    else:
-        low = 0.0
-    return np.nan_to_num((pixels.astype(np.float64) - low) * (255 / (top or 1.0))).clip(0, 255).astype(np.uint8)
 
 
 def _from_array(pixels: NDArray[Any]) -> Image.Image:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+
+ESCAPE = re.compile(rb"\\x([89a-f][0-9a-f])")  # of a byte that is not Unicode, as `storable` writes it
 
 
 def storable(name: str) -> str:
     r"""Return a name with escapes, `\xff`, in place of bytes that are not Unicode; as such no file has it."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_escaped(path: str | os.PathLike[str]) -> bool:
+    """Tell whether there is a file that `storable` gives this name, with escapes that its own does not have."""
+    name = os.fsencode(path)
+    plain = ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), name)
+    return plain != name and os.path.lexists(plain)
 
 
 def stored_path(path: str | os.PathLike[str]) -> str:

@@ -15,8 +15,10 @@ from torch import Tensor
 from fewshot.datasets import ImageSource
 from fewshot.images import MAX_PIXELS, orientation, pillow_at_ease, read_file
 from fewshot.slabs import uninitialised
+from fewshot.turns import wait_for_turn
 
 SCALES = (8, 4, 2)  # at which a JPEG can be decoded in less time
+BAND = 256  # rows that are copied at a time
 
 
 class Pixels(NamedTuple):
@@ -47,6 +49,7 @@ def large_jpeg(source: ImageSource, large: int, smallest_side: int = 0) -> Pixel
                 return None
             turned = orientation(image)
             scale = next((s for s in SCALES if smallest_side and min(width, height) >= s * smallest_side), 1)
+            wait_for_turn(width * height // scale**2)
             if scale > 1:
                 image.draft(None, (width // scale, height // scale))
                 return Pixels(_rows(image), width / scale, height / scale, turned)
@@ -70,5 +73,9 @@ def upright(planes: Tensor, orientation: int) -> Tensor:
 
 
 def _rows(image: Image.Image) -> Tensor:
-    rows: Tensor = torch.utils.dlpack.from_dlpack(np.asarray(image))  # [H, W, 3]
-    return rows
+    """Return the pixels of an RGB picture, copied a few at a time: numpy would copy all of them twice.  [H, W, 3]"""
+    rows = uninitialised(image.height, image.width, 3)
+    for top in range(0, image.height, BAND):
+        end = min(top + BAND, image.height)
+        rows[top:end] = np.asarray(image.crop((0, top, image.width, end)))
+    return torch.from_numpy(rows)

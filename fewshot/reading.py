@@ -26,6 +26,7 @@ from fewshot.decoders import Decoders
 from fewshot.encoders import Encoder
 from fewshot.errors import ImageError
 from fewshot.images import content_hash, memory_kept, read_file
+from fewshot.turns import by_turns
 
 MANY = 256  # pictures that pay for starting processes, even where they turn out not to be needed
 CORES = 4  # fewer do not
@@ -143,7 +144,7 @@ def load(encoder: Encoder, job: tuple[int, ImageSource], known: Known | None) ->
             digest = content_hash(content)
             if digest in known([digest]):
                 return Loaded(position, source, digest, None, "")
-        with blamed(encoder):
+        with by_turns(), blamed(encoder):
             return Loaded(position, source, digest, encoder.prepare_source(content), "")
     except ImageError as error:
         return Loaded(position, source, digest, None, error.reason)

@@ -1,10 +1,15 @@
 """The plan for a billion pictures takes its rates from the results that are committed."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from fewshot.build import INSERT
+from fewshot.store import Store
 
 ROOT = Path(__file__).parents[1]
 PLAN = (ROOT / "docs" / "billion.md").read_text(encoding="utf-8")
@@ -51,3 +56,27 @@ def test_gpu_hours_follow_from_measured_rates():
         measured = stored[pictures, encoder] if pictures else alone[encoder]  # the network sees pictures of one size
         assert int(rate.replace(",", "")) == round(measured)
         assert int(hours) == round(1e9 / measured / 3600)
+
+
+def test_a_row_of_the_database_takes_what_is_told(tmp_path):
+    """3,000 files in folders of 30, in the order in which a build takes them; the label is the folder's name."""
+    count, batch = 3000, 250
+    digests = [hashlib.blake2b(str(i).encode(), digest_size=16).hexdigest() for i in range(count)]
+    rows = []
+    for number, digest in enumerate(digests):
+        label = f"{number // 30:02}"
+        path = f"/data/pictures/{label}/{number:06}-{digest}"[:56] + ".jpg"
+        assert len(path) == 60
+        rows.append((path, 100_000 + number, 1_700_000_000_123_456_789 + number, label, digest, "ok", ""))
+    with Store.create(tmp_path / "index", encoder="toy", fingerprint="toy-1", dim=1) as store:
+        for first in range(0, count, batch):
+            with store.writing() as database:
+                store.append(digests[first : first + batch], np.ones((batch, 1), np.float32))
+                database.executemany(INSERT, rows[first : first + batch])
+        store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        measured = (tmp_path / "index" / "store.sqlite").stat().st_size / count
+    ((told, billion),) = re.findall(r"path of 60 characters.* \| about (\d+) B \| ([\d.]+) TB \|", PLAN)
+    assert int(told) == pytest.approx(measured, rel=0.05)
+    assert float(billion) == int(told) / 1000
+    assert f"{int(told) / 1000} KB a picture make {told} GB" in PLAN
+    assert f"{int(told) / 1000} GB of database" in PLAN

@@ -7,6 +7,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from fewshot.cli import cli
+from fewshot.errors import ImageError
+from fewshot.images import read_file
 from fewshot.names import stored_glob
 from fewshot.store import Store
 
@@ -55,6 +57,21 @@ def test_a_folder_whose_name_is_no_unicode(index, tmp_path):
     assert skipped(index) == []
     run("index", "build", b"photos/" + ODD, "--out", "new", "--encoder", "toy", "--device", "cpu")
     assert skipped("new") == listed
+
+
+def test_the_reason_is_the_name_while_the_file_is_there(index, tmp_path):
+    with Store.open(index) as store:
+        assert [reason for _, reason in store.skipped()] == ["its name or a folder's is not Unicode; rename it"]
+    escaped = tmp_path / "photos" / "caf\\xe9"
+    os.remove(os.fsencode(tmp_path) + b"/photos/" + ODD + b"/1.png")
+    with pytest.raises(ImageError, match="no such file"):
+        read_file(escaped / "1.png")
+    picture(escaped, "2.png")  # a name with a real backslash
+    run("index", "build", "photos", "--out", "index")
+    assert skipped(index) == []
+    os.remove(escaped / "2.png")
+    with pytest.raises(ImageError, match="no such file"):
+        read_file(escaped / "2.png")
 
 
 def test_a_label_that_is_no_unicode(index):

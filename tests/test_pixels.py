@@ -93,3 +93,8 @@ def test_pixels_of_a_picture_share_nothing_with_it() -> None:
     pixels = pixels_of(picture).rows
     picture.paste("black", (0, 0, *picture.size))
     assert torch.equal(pixels, torch.from_numpy(np.array(PHOTO)))
+
+
+def test_pixels_that_are_copied_a_few_rows_at_a_time(monkeypatch) -> None:
+    monkeypatch.setattr("fewshot.pixels.BAND", 100)
+    assert np.array_equal(pixels_of(PHOTO).rows.numpy(), np.asarray(PHOTO))

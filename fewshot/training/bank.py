@@ -16,6 +16,7 @@ from fewshot.datasets import ImageSource, Items
 from fewshot.embedding import Skipped
 from fewshot.errors import DataError, ImageError
 from fewshot.images import open_image
+from fewshot.turns import by_turns
 
 Ints = NDArray[np.int64]
 
@@ -43,7 +44,8 @@ def load_pictures(
 
     def load(source: ImageSource) -> Tensor | str:
         try:
-            return prepare(open_image(source))
+            with by_turns():
+                return prepare(open_image(source))
         except ImageError as error:
             return error.reason
 
