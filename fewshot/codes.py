@@ -14,6 +14,8 @@ from fewshot.lists import Lists
 from fewshot.rotation import balanced
 from fewshot.scan import BLOCK, Floats, Mask, Rows, Scores, as_float32, few_threads, load_faiss, selector
 
+NEARLY_ALL, SAMPLE, BUNCHED = 0.95, 500, 2 / 3  # share of rows; nodes looked at; share of the neighbours by chance
+
 
 class Codes:
     """A FAISS index whose entry i is row i of a store; its scores are approximate, what it finds is to be re-ranked."""
@@ -125,6 +127,20 @@ class Codes:
         """Return how many lists to look into until a row is met.  [Q, D], [Q, n] -> [Q, n]"""
         assert self._lists is not None
         return self._lists.reach(self._turned(queries), rows)
+
+    def bunched(self, only: Mask) -> bool:
+        """Tell whether the rows that a graph's search leaves out lie among their like, where a walk sees no others.
+
+        Of `only` [N], the rows that count, the neighbours of those left out are fewer then than by chance.
+        """
+        left, share = np.flatnonzero(~only), only.mean()
+        if not self.walks or share > NEARLY_ALL:
+            return False
+        faiss, graph = load_faiss(), self._leaf.hnsw
+        neighbours, first = (faiss.rev_swig_ptr(a.data(), a.size()) for a in (graph.neighbors, graph.offsets))
+        some = first[left[:: max(len(left) // SAMPLE, 1)]].astype(np.int64)
+        met = neighbours[some[:, None] + np.arange(graph.nb_neighbors(0))]
+        return bool(only[met[met >= 0]].mean() < BUNCHED * share)
 
     def _turned(self, queries: Scores) -> Scores:
         """Apply the rotations that come before the lists.  [Q, D] -> [Q, d]"""

@@ -243,6 +243,8 @@ class Index:
             return _nothing, k, 0
         first = min(deep.first_depth(k, self.facts.spread), max(most, 2 * k))
         if codes.selects:
+            if codes.walks and only is not None and codes.bunched(only):
+                return _nothing, k, 0  # a walk among those left out would not lead to the others
             tiers, whole, share = self.facts.tiers, codes.most_effort, count / total if codes.walks else 1
             if codes.walks and tiers and looks(tiers, k, 2 * whole, share=share).steps[0].effort == 2 * whole:
                 return _nothing, k, 0  # that much of a graph is not looked into

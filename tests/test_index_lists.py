@@ -108,3 +108,17 @@ def test_every_score_is_exact_the_last_one_too(kind):
     exact = np.einsum("qd,qkd->qk", rows[:200].astype(np.float64), rows[found].astype(np.float64))
     assert np.abs(scores / exact - 1).max() < 5e-7
     assert (np.diff(scores) <= 0).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_graph_is_not_walked_among_others_than_those_that_count(share):
+    random = np.random.default_rng(4)
+    only = random.random(4000) < share
+    rows = random.standard_normal((4000, 24))
+    rows[only] *= 0.5
+    rows[only, 0] += 4
+    index = built(unit(rows), kind="hnsw")
+    assert recall(index, index.rows[~only][:200], only) == 1
+    assert index._codes.bunched(only)
+    assert not index._codes.bunched(random.random(4000) < share)
+    assert not index._codes.bunched(np.ones(4000, bool))
