@@ -16,6 +16,7 @@ a class's weights or any direction at all, so gets more candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -68,7 +69,7 @@ def nearest(
     while len(todo) and depth <= most:
         step = max(TOGETHER // depth, 1)
         for start in range(0, len(todo), step):
-            part = todo[start : start + step]
+            part = todo[start : start + step] if len(todo) < len(queries) else slice(start, start + step)
             candidates = ask(queries[part], depth)  # [q, depth] each
             scores[part], found[part], enough = _reranked(rows, queries[part], *candidates, k, begin, care, only)
             sure[part] = enough | _all_met(candidates[1], depth)
@@ -179,7 +180,7 @@ def ceiling(
     mean, deviation = error
     last = approximate[:, n - 1]
     fall = (approximate[:, max(n // 2, 1) - 1] - last) / deviation
-    margin = np.interp(np.log(n / max(n // 2, 1)) / fall, *margins(n, allowed, rows))
+    margin = np.interp(math.log(n / max(n // 2, 1)) / fall, *margins(n, allowed, rows))
     bound: NDArray[np.floating] = last + mean + margin * deviation
     return bound
 
@@ -209,9 +210,10 @@ def _mills(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _best(scores: Scores, ids: Rows, k: int) -> tuple[Scores, Rows]:
     """Sort the k best of each query.  [Q, n] -> [Q, k], filled with -inf and -1 where n < k"""
-    query, short = np.arange(len(scores))[:, None], k - scores.shape[1]
+    short = k - scores.shape[1]
     if short > 0:
         scores = np.pad(scores, ((0, 0), (0, short)), constant_values=-np.inf)
         ids = np.pad(ids, ((0, 0), (0, short)), constant_values=-1)
     chosen = best_first(scores, k)
+    query: int | Rows = 0 if len(scores) == 1 else np.arange(len(scores))[:, None]
     return scores[query, chosen], ids[query, chosen]

@@ -12,6 +12,7 @@ query whose nearest centre leads the mean of all centres by less than that of ne
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -45,9 +46,9 @@ class Looks:
     steps: tuple[Look, ...]
     lead: float = ANY  # queries whose nearest centre leads the mean of all by less are looked for everywhere
 
-    def of(self, nearness: NDArray[np.floating]) -> NDArray[np.intp]:
-        """Return which step queries are due.  [Q] -> [Q]"""
-        return np.searchsorted(self._leasts, -nearness)
+    def of(self, nearness: NDArray[np.floating]) -> list[int]:
+        """Return which step queries are due.  [Q] -> Q numbers"""
+        return [bisect_left(self._leasts, -near) for near in nearness.tolist()]
 
     @cached_property
     def efforts(self) -> NDArray[np.int64]:
@@ -61,8 +62,8 @@ class Looks:
         return int(max(self.efforts[0], *some, 1))
 
     @cached_property
-    def _leasts(self) -> NDArray[np.float64]:
-        return np.array([-step.least for step in self.steps])
+    def _leasts(self) -> list[float]:
+        return [-step.least for step in self.steps]
 
 
 @lru_cache(64)

@@ -76,7 +76,7 @@ class Lists:
         return self._list_of
 
     def _nearest(self, queries: Scores, near: Near, depth: int, looks: Looks) -> tuple[Scores, Rows]:
-        kind = looks.of(near.nearness(looks.lead)).tolist()  # [Q]
+        kind = looks.of(near.nearness(looks.lead))  # [Q]
         if kind.count(kind[0]) == len(kind):
             return self._listed(queries, depth, *near.best(looks.steps[kind[0]].effort))
         scores, rows = np.empty((len(queries), depth), np.float32), np.empty((len(queries), depth), np.int64)

@@ -99,11 +99,22 @@ def lengths(queries: Scores) -> Scores:
 
 def best_first(scores: Scores, count: int) -> NDArray[np.intp]:
     """Return where each row's largest scores are, the largest first.  [Q, n] -> [Q, count]"""
+    if len(scores) == 1:  # each step less is felt by a lone query
+        some = _some_first(-scores[0], count)
+        return some[None]
     if scores.shape[1] <= max(SORTED, 4 * count):
         return np.argsort(-scores, axis=1)[:, :count]
     some = np.argpartition(-scores, count - 1, axis=1)[:, :count]
     row = np.arange(len(scores))[:, None]
     return some[row, np.argsort(-scores[row, some], axis=1)]
+
+
+def _some_first(worse: Scores, count: int) -> NDArray[np.intp]:
+    """Return where the least of some numbers are, the least first.  [n] -> [count]"""
+    if len(worse) <= max(SORTED, 4 * count):
+        return worse.argsort()[:count]
+    some = worse.argpartition(count - 1)[:count]
+    return some[worse[some].argsort()]
 
 
 def as_float32(rows: Floats) -> Scores:
