@@ -122,7 +122,7 @@ class Pipeline:
             listed = Path(folder) / "photos"
             listed.mkdir()
             for number, path in enumerate(self.paths):
-                os.symlink(path, listed / f"{number:05}.jpg")
+                os.symlink(path.resolve(), listed / f"{number:05}.jpg")
             about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
             with Store.create(Path(folder) / "index", **about) as store:
                 taken = seconds(lambda: update(store, [listed], encoder=encoder))
