@@ -19,7 +19,7 @@ from torch import Tensor
 from fewshot.encoders import lite_graph
 from fewshot.encoders.lite_image import Lite0
 
-PIECE = 4  # pictures that a core takes at a time: what they need between two layers stays in the cache
+PIECE = {"onnxruntime": 2, "openvino": 4}  # pictures a core takes at a time: what lies between layers stays cached
 Arrays = list[NDArray[Any]]
 Run = Callable[[Arrays], Arrays]  # may be called from several threads
 
@@ -68,7 +68,7 @@ class Compiled:
         )
         graphs.append((lite_graph.joined(places, share), "f32"))
         self._runs = [_onnxruntime(g) if runtime == "onnxruntime" else _openvino(g, kind, cores) for g, kind in graphs]
-        self._cores = cores
+        self._cores, self._piece = cores, PIECE[runtime]
         self._pool: tuple[int, ThreadPoolExecutor] | None = None  # process whose threads they are
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -80,7 +80,7 @@ class Compiled:
         if self._pool is None or self._pool[0] != os.getpid():  # threads do not come along when a process forks
             self._pool = os.getpid(), ThreadPoolExecutor(self._cores, thread_name_prefix="network")
         _, pool = self._pool
-        return torch.from_numpy(np.concatenate(list(pool.map(self._infer, pixels.split(PIECE)))))
+        return torch.from_numpy(np.concatenate(list(pool.map(self._infer, pixels.split(self._piece)))))
 
     def _infer(self, piece: Tensor) -> NDArray[np.float32]:
         pixels: Arrays = [piece.permute(0, 2, 3, 1).contiguous().numpy()]
