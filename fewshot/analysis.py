@@ -116,7 +116,9 @@ def draw_one(features: Features, spec: EpisodeSpec, seed: int) -> Episodes:
     order = np.argsort(chosen)
     support, query = [support[i] for i in order], [query[i] for i in order]
     return Episodes(
-        spec=EpisodeSpec(way=len(chosen), shot=wanted, query=QUERIES, episodes=1, seed=seed, source=spec.source),
+        spec=EpisodeSpec(
+            way=len(chosen), shot=wanted, query=QUERIES, episodes=1, seed=seed, split=spec.split, source=spec.source
+        ),
         data=features.data,
         classes=np.sort(chosen).astype(np.int32)[None],  # [1, W]
         support=np.concatenate(support).astype(np.int32)[None],  # [1, S]

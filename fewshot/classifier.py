@@ -183,7 +183,8 @@ class Classifier:
             rows = queries.embeddings[start : start + CHUNK]  # [n, D]
             logits = self.logits(rows)  # [n, C]
             self._check_numbers(logits)
-            best, which = logits.softmax(-1).topk(top)  # [n, top]
+            which = logits.topk(top).indices  # [n, top], not of the probabilities, where close logits become equal
+            best = logits.softmax(-1).gather(-1, which)  # [n, top]
             nearest = self._nearest(rows)
             for i, (scores, labels) in enumerate(zip(best.tolist(), which.tolist(), strict=True)):
                 ranked = tuple((self.classes[label], score) for label, score in zip(labels, scores, strict=True))

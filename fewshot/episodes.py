@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ class EpisodeSpec:
     unknown: int = 0  # further classes that send `query` queries each and have no support (open set)
     unseen: int = 0  # how many of the classes have no support (generalised zero-shot)
     split: str = ""  # where items come from: "" everywhere, "test" one split, "train>test" support and queries apart
-    source: str = ""  # split that transfer strategies get as their source domain
+    source: str = ""  # split that transfer strategies get as their source domain; none of its items is a query
     fixed: bool = False  # the data's own episodes instead of drawn ones, e.g. Omniglot's one-shot challenge
     each: int = 0  # use only the first so many items of each class and split, to embed less; 0 is all
     first: bool = False  # support is the first items of each class in the data's order, as fixed splits want
@@ -65,12 +66,22 @@ class EpisodeSpec:
                 raise InvalidOption(f"{name} must be at least {low}, got {getattr(self, name)}")
         if self.marginal not in MARGINALS:
             raise unknown("marginal", self.marginal, MARGINALS)
-        if self.alpha <= 0 or self.imbalance < 1:
+        if not (0 < self.alpha < math.inf and 1 <= self.imbalance < math.inf):
             raise InvalidOption(f"alpha must be > 0 and imbalance >= 1, got {self.alpha} and {self.imbalance}")
         if self.unknown and not self.query:
             raise InvalidOption("unknown classes need a number of queries; query is 0 (everything)")
         if self.unlabeled and not self.query:
             raise InvalidOption("unlabeled items are drawn apart from the queries, but query is 0 (everything)")
+        taught, apart, asked = self.split.partition(">")
+        if apart and (not taught or not asked or taught == asked):
+            raise InvalidOption(
+                f"split {self.split!r} would make examples of queries; name two splits, as in train>test, or one"
+            )
+        if self.source and self.source == (asked if apart else self.split or self.source):
+            raise InvalidOption(
+                f"queries may come from split {self.source!r}, which is the source, with their labels; name another "
+                "split for them, as in split test"
+            )
         if self.unseen and (isinstance(self.way, tuple) or (self.way and self.unseen > self.way)):
             raise InvalidOption(f"unseen wants one way of at least {self.unseen} classes, got way {self.way}")
 

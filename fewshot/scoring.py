@@ -67,9 +67,10 @@ class Scores:
 
     def _score(self, episode: Tensor, logits: Tensor, labels: Tensor, classes: Tensor, seen: Tensor | None) -> None:
         # With the classes outermost in memory, sums over few classes run along the many queries: five times as fast.
-        log_p = logits.movedim(-1, 0).contiguous().log_softmax(0).movedim(0, -1)  # [B, Q, C]
-        confidence, predicted = log_p.max(-1)  # [B, Q]
-        confidence = confidence.exp()
+        outer = logits.movedim(-1, 0).contiguous()  # [C, B, Q]
+        log_p = outer.log_softmax(0).movedim(0, -1)  # [B, Q, C]
+        predicted = outer.argmax(0)  # [B, Q], not of log_p, where small logits become equal by rounding
+        confidence = log_p.amax(-1).exp()  # [B, Q]
         wrong = torch.isnan(confidence)  # NaN or infinity among the scores, or nothing above -infinity
         if wrong.any():
             bad = int(episode[wrong.any(1)][0])

@@ -51,7 +51,8 @@ def test_the_draw_takes_what_there_is_and_no_item_twice():
 
 def test_splits_are_kept_apart():
     features = digits(12, splits=["a", "b", "b"] * 40)
-    task = draw_one(features, EpisodeSpec(shot=1, split="a>b"), 0)
+    task = draw_one(features, EpisodeSpec(shot=1, split="a>b", source="a"), 0)
+    assert (task.spec.split, task.spec.source) == ("a>b", "a")
     assert {features.splits[i] for i in task.support[0]} == {"a"}
     assert {features.splits[i] for i in task.query[0]} == {"b"}
     with pytest.raises(DataError, match="fewer than two classes"):

@@ -106,3 +106,14 @@ def test_scaled_heads_can_be_saved_for_every_strategy():
     assert isinstance(again, ScaledHead)
     query = torch.randn(5, 16)
     torch.testing.assert_close(again.logits(query), head.logits(query))
+
+
+@pytest.mark.parametrize("name", ["prototypical", "ridge", "simpleshot"])
+def test_no_answer_changes_where_there_is_nothing_to_learn(name):
+    x = torch.randn(240, 32, generator=torch.Generator().manual_seed(0))  # so the factor is tiny in many episodes
+    features = make_features("noise", x, [f"c{i % 6}" for i in range(240)])
+    episodes = draw(EpisodeSpec(way=5, shot=2, query=15, episodes=100), features.labels)
+    strategy = registry().strategy(name)()
+    plain, scaled = (evaluate(strategy, features, episodes, calibrate=c) for c in (False, True))
+    assert scaled.accuracies == plain.accuracies
+    assert scaled.recall == plain.recall

@@ -51,6 +51,14 @@ def test_every_kind_of_query_gives_the_same_answer(fitted: Classifier, tmp_path:
     assert [a.probability for a in answers] == pytest.approx([answers[0].probability] * len(kinds), abs=1e-5)
 
 
+def test_scores_too_close_for_their_probabilities_are_told_apart(support: Path) -> None:
+    rows = torch.randn(500, 16, generator=torch.Generator().manual_seed(0))
+    cold = Classifier("prototypical", "toy", options={"temperature": 1e-8}).fit(support)
+    rows = torch.nn.functional.pad(rows, (0, cold.encoder.dim - 16))
+    best = cold.logits(torch.nn.functional.normalize(rows, dim=-1)).argmax(-1).tolist()
+    assert [found.label for found in cold.predict(rows)] == [cold.classes[i] for i in best]
+
+
 def test_every_kind_of_support_gives_the_same_classifier(support: Path, fitted: Classifier, tmp_path: Path) -> None:
     paths = sorted(support.glob("*/*.png"))
     labels = [path.parent.name for path in paths]

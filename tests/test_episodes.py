@@ -175,6 +175,8 @@ def test_unknown_split_is_named():
         {"shot": -1},
         {"episodes": 0},
         {"alpha": 0.0},
+        {"alpha": float("nan")},
+        {"imbalance": float("inf")},
         {"unseen": 6},
         {"query": 0, "unknown": 1},
     ],
@@ -182,6 +184,23 @@ def test_unknown_split_is_named():
 )
 def test_values_out_of_range_are_refused(options):
     with pytest.raises(InvalidOption):
+        EpisodeSpec(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"split": "test>test"}, "would make examples of queries"),
+        ({"split": ">test"}, "would make examples of queries"),
+        ({"split": "train>"}, "would make examples of queries"),
+        ({"source": "train"}, "queries may come from split 'train', which is the source"),
+        ({"source": "train", "split": "train"}, "queries may come from split 'train', which is the source"),
+        ({"source": "test", "split": "train>test"}, "queries may come from split 'test', which is the source"),
+    ],
+    ids=str,
+)
+def test_no_query_is_shown_with_its_label(options, text):
+    with pytest.raises(InvalidOption, match=text):
         EpisodeSpec(**options)
 
 

@@ -43,8 +43,8 @@ class Auto(Strategy):
         means   `prototypical`, and twice `gda` without text, of shrinkage 0.1 and 0.5
 
     Each fold leaves one example of every class out and refits the members on the rest; s_m is the spread of a member's
-    held-out logits (at one or two shots: of its logits on classes left out). Copies of an example count once, since one
-    would give away the other that is held out.
+    held-out logits (at one or two shots: of those on classes left out; where that leaves no two classes to compare, on
+    all examples). Copies of an example count once, since one would give away the other that is held out.
 
     Prior weights w0 are first scaled by the factor c of least held-out cross-entropy; then w >= 0 minimises sum_i
     CE(held-out logits of i) + pull / n^2 |w / c - w0|^2 / 2, n being the shots, where they differ their harmonic
@@ -52,9 +52,10 @@ class Auto(Strategy):
     nothing can be left out and judged, so w = w0: with a what the text alone would weigh, d = visual n^1/4 and r =
     overlap, 0.3 max(0, a - r d) / (1 - r^2) / n for text and max(d - r a, d / 10) / (1 - r^2) for the others, of
     which ridge has 0.8 / n^(1 - u), more the more it has of the phrases, and the two GDA the rest in equal parts. A
-    class without examples is judged by its phrases; its score by class means and GDA is the others' mean, and classes
-    with examples are held back by gamma (calibrated stacking, Chao 2016, arXiv:1605.04253). Defaults are round values
-    that did well on the training splits of four data sets and one without splits.
+    class without examples is judged by its phrases, and every class where one alone has examples; its score by class
+    means and GDA is the others' mean, and classes with examples are held back by gamma (calibrated stacking, Chao 2016,
+    arXiv:1605.04253). Defaults are round values that did well on the training splits of four data sets and one without
+    splits.
     """
 
     name = "auto"
@@ -86,7 +87,10 @@ class Auto(Strategy):
         fits = partial(members, even=even)
         heads = fits(task)
         held = hold_out(fits, task, shot_folds(task, self.folds))
-        spread = held.spread().clamp_min(1e-9)  # [*B, M]
+        spread = held.spread()  # [*B, M]
+        if bool((spread == 0).any()):  # no fold left two classes to compare, as with two examples in all
+            spread = torch.where(spread > 0, spread, own_spread(heads, task))
+        spread = spread.clamp_min(1e-9)
         prior = self.prior_weights(task)  # [*B, M]
         weights = weigh(held, spread, prior, self.pull / shots(task).square())  # [*B, M]
         return blend(heads, weights / whole_spread(fits, task, spread).clamp_min(1e-9), task.seen())
@@ -108,7 +112,9 @@ class Auto(Strategy):
         alone = worth(task)  # [*B, 1]
         said = TEXT * (alone - r * strength).clamp_min(0) / (1 - r * r) / count  # [*B, 1]
         shown = (strength - r * alone).clamp_min(0.1 * strength) / (1 - r * r)  # [*B, 1]
-        return torch.cat([said, shown * shares(RIDGE / count ** (1 - used(alone)))], -1)
+        visual = shown * shares(RIDGE / count ** (1 - used(alone)))  # [*B, M - 1]
+        one = task.seen().sum(-1, keepdim=True) < 2  # [*B, 1] examples of one class alone tell nothing apart
+        return torch.cat([torch.where(one, alone, said), torch.where(one, 0.0, visual)], -1)
 
 
 def shares(ridge: Tensor) -> Tensor:
@@ -169,6 +175,19 @@ def whole_spread(fits: Callable[[Task], list[LinearHead]], task: Task, spread: T
         return spread
     other = hold_out(fits, task, class_folds(task)).spread()  # [*B, M]
     return torch.where(few.unsqueeze(-1) & (other > 0), other, spread)
+
+
+def own_spread(heads: list[LinearHead], task: Task) -> Tensor:
+    """Spread of each member's logits on the very examples it was fitted to, larger than on new images.  -> [*B, M]
+
+    Over the classes with examples; where only one has any, that of the text over all classes, for every member.
+    """
+    seen = task.seen()  # [*B, C]
+    one = seen.sum(-1, keepdim=True) < 2  # [*B, 1]
+    logits = torch.stack([head.logits(task.support) for head in heads], -1)  # [*B, S, C, M]
+    columns = (seen | one).unsqueeze(-2).expand(logits.shape[:-1])  # [*B, S, C]
+    found = HeldOut(task.support, logits, task.labels, columns).spread()  # [*B, M]
+    return torch.where(one, found[..., :1], found)
 
 
 def blend(heads: list[LinearHead], factors: Tensor, seen: Tensor) -> LinearHead:

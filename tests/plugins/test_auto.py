@@ -189,3 +189,17 @@ def test_probabilities_are_calibrated():
         probability, label = fit(Auto(), task).logits(query).softmax(-1).max(-1)
         gaps.append(float(probability.mean() - (label == truth).double().mean()))
     assert abs(sum(gaps) / 6) < 0.1
+
+
+@pytest.mark.parametrize("inputs", [("support",), BOTH])
+@pytest.mark.parametrize(("classes", "seen"), [(2, 2), (3, 2), (3, 1)])
+def test_two_examples_in_all_leave_doubt(inputs, classes, seen):
+    if seen < classes and "text" not in inputs:
+        return
+    losses = []
+    for seed in range(20):
+        task = toy_task(inputs, classes=classes, shots=1, unseen=classes - seen, noise=2.0, seed=seed)
+        query, truth = toy_queries(task, noise=2.0, seed=seed)
+        log_p = fit(Auto(), task).logits(query).log_softmax(-1)
+        losses.append(-log_p.gather(-1, truth.unsqueeze(-1)).mean())
+    assert float(torch.stack(losses).mean()) < 1.2 * np.log(classes)
