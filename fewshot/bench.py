@@ -105,7 +105,7 @@ def run_suite(
     where = pick_device(device)
     given = None if episodes_from is None else [load_episodes(episodes_from).spec]
     results: list[Result] = []
-    for run, chosen in zip(suite.runs, strategies, strict=True):
+    for run, chosen, title in zip(suite.runs, strategies, data_titles(suite.runs), strict=True):
         wanted = [s for s in chosen if not only or s.name in only]
         if not wanted:
             continue
@@ -118,7 +118,6 @@ def run_suite(
             continue
         if items.features is None:
             _refuse_early(run.encoders, wanted, () if given else run.specs, items, str(where))
-        title = data_title(run.dataset, run.path)
         for features, encoder in embedded(title, items, run.encoders, str(where), cache, say):
             for episodes in _drawn(run, features, chosen, episodes_from):
                 if save_episodes is not None:
@@ -198,6 +197,15 @@ def data_title(dataset: str, path: Path | None) -> str:
     return path.absolute().parent.name if dataset == "table" and path.stem == "index" else path.stem
 
 
+def data_titles(runs: Sequence[Run]) -> list[str]:
+    """Name the data of each run; by its path where one name would stand for several."""
+    titles = [data_title(run.dataset, run.path) for run in runs]
+    places: dict[str, set[tuple[str, Path | None]]] = {}
+    for run, title in zip(runs, titles, strict=True):
+        places.setdefault(title, set()).add((run.dataset, run.path))
+    return [t if len(places[t]) == 1 else str(run.path or t) for run, t in zip(runs, titles, strict=True)]
+
+
 def _drawn(run: Run, features: Features, strategies: Sequence[Strategy], given: Path | None) -> Iterator[Episodes]:
     """Episodes of each spec; where a strategy adapts to the queries, of a Dirichlet marginal too."""
     if given is not None:
@@ -215,7 +223,8 @@ def _save(folder: Path, features: Features, episodes: Episodes) -> None:
     """Write episodes under a name made of the data, the task and the checksum; the same ones are written once."""
     folder.mkdir(parents=True, exist_ok=True)
     spec = episodes.spec.to_dict()
-    file = folder / f"{features.name}-{task_name(spec)}-{spec['marginal']}-{episodes.checksum()[:8]}.npz"
+    name = features.name.strip("/").replace("/", "_")  # may be a path
+    file = folder / f"{name}-{task_name(spec)}-{spec['marginal']}-{episodes.checksum()[:8]}.npz"
     if not file.exists():
         save_episodes_file(file, episodes)
 

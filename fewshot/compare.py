@@ -51,11 +51,14 @@ def compare_reports(first: Report, second: Report) -> list[Comparison]:
 
 
 def compare_within(report: Report) -> list[Comparison]:
-    """Compare the first strategy of each set of episodes with the others."""
-    firsts: dict[str, Result] = {}
+    """Compare the first strategy of each data set and set of episodes with the others.
+
+    Data sets whose labels follow each other alike have the same episodes, but not the same items.
+    """
+    firsts: dict[tuple[str, str], Result] = {}
     pairs = []
     for result in report.results:
-        base = firsts.setdefault(result.episodes, result)
+        base = firsts.setdefault((result.dataset, result.episodes), result)
         if base is not result:
             pairs.append((base, result))
     return _compared(pairs)

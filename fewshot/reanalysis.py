@@ -62,7 +62,7 @@ def reanalyse(
     FewshotError
         for a strategy or encoder that is not installed, or weights that are missing.
     """
-    named = [place for place in places if data_title(*place) == result.dataset]
+    named = [place for place in places if result.dataset in (data_title(*place), str(place[1]))]
     if not named and not result.source:
         raise DataError(f"the result does not say where {result.dataset!r} was; pass --dataset NAME=PATH")
     name, path = named[0] if named else place_of(result.source)

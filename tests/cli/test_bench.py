@@ -9,6 +9,7 @@ from PIL import Image
 
 from fewshot import bench
 from fewshot.cli import cli
+from fewshot.compare import compare_within
 from fewshot.datasets.spheres import bayes_accuracy
 from fewshot.report import load_report
 
@@ -145,6 +146,24 @@ def test_a_table_of_its_folder_has_the_folders_name(tmp_path):
     assert bench.data_title("table", tmp_path / "shirts" / "index.csv") == "shirts"
     assert bench.data_title("table", tmp_path / "shirts.csv") == "shirts"
     assert bench.data_title("digits", None) == "digits"
+
+
+@pytest.mark.parametrize("names", [("a/pets.npz", "b/pets.npz"), ("cats.npz", "dogs.npz")])
+def test_two_data_sets_of_like_labels_are_told_apart(run, names, tmp_path):
+    files = [tmp_path / name for name in names]
+    for seed, file in enumerate(files):
+        file.parent.mkdir(exist_ok=True)
+        x = np.random.default_rng(seed).normal(size=(60, 4))
+        np.savez(file, x=x, labels=np.repeat(["a", "b"], 30))
+    words = [word for file in files for word in ("--dataset", file)]
+    words += ["-s", "prototypical", "-s", "knn", "--way", "2", "--episodes", "8"]
+    done = run(*words, "--json", tmp_path / "r.json", "--save-episodes", tmp_path / "e")
+    assert done.exit_code == 0, done.output
+    assert len([line for line in done.stdout.splitlines() if "2w5s" in line]) == 4
+    found = compare_within(load_report(tmp_path / "r.json"))
+    assert [(c.first.strategy, c.second.strategy) for c in found] == [("prototypical", "knn")] * 2
+    assert all(c.first.dataset == c.second.dataset for c in found)
+    assert len(list((tmp_path / "e").glob("*.npz"))) == 2
 
 
 def test_folders_and_features_are_measured(run, tmp_path):
