@@ -12,7 +12,9 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewshot.build import INSERT, Counts
-from fewshot.errors import DataError, FingerprintMismatch, MissingInput
+from fewshot.errors import DataError, FewshotError, FingerprintMismatch, MissingInput
 from fewshot.progress import Progress
 from fewshot.store import Store
 
@@ -68,7 +70,8 @@ class RayEngine:
         workers = self.workers or max(int(gpus or ray.cluster_resources().get("CPU", 1)), 1)
         made = {"name": encoder.name, "fingerprint": encoder.fingerprint, "folder": str(folder), "batch": batch}
         made["device"] = "cuda" if gpus else "cpu"
-        with Progress(total, f"{workers} Ray workers", show=total is not None) as meter:
+        noise = redirect_stdout(sys.stderr)  # Ray tells there of nodes that it has lost
+        with noise, Progress(total, f"{workers} Ray workers", show=total is not None) as meter:
             for files in _pages(store):
                 blocks = max(len(files) // SHARD, 1)
                 data = ray.data.from_items(files, override_num_blocks=blocks)
@@ -80,34 +83,57 @@ class RayEngine:
                     num_gpus=1 if gpus else 0,
                 )
                 for row in _rows(shards):
+                    if row["refusal"]:
+                        raise DataError(f"a worker cannot embed on {row['refusal']}; what was merged is kept")
                     meter.advance(*_merge(store, folder / row["shard"], counts))
         for left in folder.iterdir():  # by workers that were lost while they wrote
             left.unlink(missing_ok=True)
 
 
 class Worker:
-    """Lives on a machine of the cluster with an encoder of its own, and turns files into shards."""
+    """Lives on a machine of the cluster with an encoder of its own, and turns files into shards.
+
+    What it cannot do it tells in a row, since of an error Ray would print all that it went through, and try again.
+    """
 
     def __init__(self, name: str, fingerprint: str, folder: str, batch: int | None, device: str) -> None:
         from fewshot.encoders import load_encoder
 
-        self.encoder = load_encoder(name, device)
-        if self.encoder.fingerprint != fingerprint:
-            here = f"{name} is {self.encoder.fingerprint} on {os.uname().nodename}"
-            raise FingerprintMismatch(f"{here}, but {fingerprint} where the build was started; use the same versions")
         self.folder = Path(folder)
         self.batch = batch
+        self.refusal = ""
+        try:
+            self.encoder = load_encoder(name, device)
+            if self.encoder.fingerprint != fingerprint:
+                raise FingerprintMismatch(
+                    f"{name} is {self.encoder.fingerprint}, but {fingerprint} where the build was started; "
+                    "use the same versions"
+                )
+        except FewshotError as error:
+            self.refusal = str(error)
 
     def __call__(self, files: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.str_]]:
-        """Embed files and return the name of the one shard that holds them.
+        """Embed files and return the name of the one shard that holds them, or why there is none.
 
-        {"path": [n], "size": [n], "mtime_ns": [n]} -> {"shard": [1]}
+        {"path": [n], "size": [n], "mtime_ns": [n]} -> {"shard": [1], "refusal": [1]}
         """
         found = [*zip(*(files[key].tolist() for key in ("path", "size", "mtime_ns")), strict=True)]
         name = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest() + ".npz"
-        if not (self.folder / name).is_file():
-            _write(self.folder / name, self.encoder, found, self.batch)
-        return {"shard": np.array([name])}
+        refusal = self.refusal or self._embed(self.folder / name, found)
+        told = f"{os.uname().nodename}: {refusal}" if refusal else ""
+        return {"shard": np.array([name]), "refusal": np.array([told])}
+
+    def _embed(self, target: Path, files: list[tuple[str, int, int]]) -> str:
+        """Write a shard unless it is there, and return what prevents it."""
+        if target.is_file():
+            return ""
+        if not any(os.path.exists(path) for path, *_ in files):
+            return f"{files[0][0]} is not there, nor is any other of {len(files)}; every machine must have the pictures"
+        try:
+            _write(target, self.encoder, files, self.batch)
+        except (FewshotError, OSError) as error:
+            return str(error)
+        return ""
 
 
 def _write(target: Path, encoder: Encoder, files: list[tuple[str, int, int]], batch: int | None) -> None:
@@ -178,9 +204,10 @@ def _pages(store: Store) -> Iterator[list[dict[str, str | int]]]:
 
 def _connect(address: str | None) -> Any:
     check(address)
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what goes wrong is raised as well
     import ray
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised as well
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -223,5 +250,6 @@ def _rows(shards: Any) -> Iterator[dict[str, str]]:
     try:
         yield from shards.iter_rows()
     except RayError as error:
-        what = " ".join(str(error).split())
-        raise DataError(f"the Ray cluster could not do the work: {what}; what was merged is kept"[:400]) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        what = " ... ".join(dict.fromkeys((lines[0].strip()[:150], lines[-1].strip()[:200])))  # the cause is the last
+        raise DataError(f"the Ray cluster could not do the work: {what}; what was merged is kept") from error

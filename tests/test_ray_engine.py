@@ -1,5 +1,6 @@
 """Several machines make the same index as one, also when one of them is lost on the way."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -103,6 +104,72 @@ def test_a_shard_says_nothing_of_files_that_have_changed_or_of_another_encoder(p
     build_index([photos], tmp_path / "index", device="cpu")
     check(tmp_path / "index")
     assert list((tmp_path / "shards").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint", "stop", "shards", "text"),
+    [
+        ("toy", "toy-0", 9, "shards", "toy is toy-1, but toy-0 where the build was started; use the same versions"),
+        ("nothing", "toy-1", 9, "shards", "nothing"),
+        ("toy", "toy-1", 9, "elsewhere", "No such file or directory"),
+        ("toy", "toy-1", 9, "shards", "every machine must have the pictures"),
+    ],
+    ids=["another version", "no encoder", "no folder", "no pictures"],
+)
+def test_a_worker_tells_why_it_cannot_embed(photos, tmp_path, name, fingerprint, stop, shards, text):
+    (tmp_path / "shards").mkdir()
+    files = files_of(photos, 0, stop)
+    if "pictures" in text:
+        photos.rename(tmp_path / "not mounted")
+    (told,) = Worker(name, fingerprint, str(tmp_path / shards), None, "cpu")(files)["refusal"]
+    assert text in told
+    assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_build_ends_with_what_a_worker_tells_and_stdout_stays_its_own(photos, tmp_path, monkeypatch):
+    """On a cluster of this process, which like Ray prints what it likes."""
+
+    class Cluster:
+        def __init__(self):
+            self.data = self
+
+        def cluster_resources(self):
+            return {"CPU": 1}
+
+        def from_items(self, files, override_num_blocks):
+            self.files = files
+            return self
+
+        def map_batches(self, worker, fn_constructor_kwargs, batch_size, **others):
+            made = worker(**fn_constructor_kwargs)
+            for start in range(0, len(self.files), batch_size):
+                print("(raylet) a node was lost")
+                some = self.files[start : start + batch_size]
+                told = made({key: np.array([file[key] for file in some]) for key in some[0]})
+                yield {key: str(values[0]) for key, values in told.items()}
+
+    monkeypatch.setattr("fewshot.ray_engine.check", lambda address: None)
+    monkeypatch.setattr("fewshot.ray_engine._connect", lambda address: Cluster())
+    monkeypatch.setattr("fewshot.ray_engine._rows", iter)
+    monkeypatch.setattr("fewshot.ray_engine.SHARD", 50)
+    asked = ["index", "build", str(photos), "--out", str(tmp_path / "index"), "--encoder", "toy", "--engine", "ray"]
+    real = ray_engine._write
+
+    def full(target, encoder, files, batch):
+        if any(path.endswith("060.png") for path, *_ in files):
+            raise OSError(28, "No space left on device")
+        real(target, encoder, files, batch)
+
+    monkeypatch.setattr(ray_engine, "_write", full)
+    result = CliRunner().invoke(cli, [*asked, "--json"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "No space left on device; what was merged is kept" in result.stderr
+    with Store.open(tmp_path / "index") as store:
+        assert store.rows == 50
+    monkeypatch.setattr(ray_engine, "_write", real)
+    result = CliRunner().invoke(cli, [*asked, "--json"])
+    assert json.loads(result.stdout)["embedded"] == 70
+    check(tmp_path / "index")
 
 
 @pytest.mark.slow
