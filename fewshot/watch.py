@@ -9,11 +9,13 @@ from pathlib import Path
 from fewshot.build import Counts, build_index, check_sources, update
 from fewshot.database import is_store
 from fewshot.encoders import Encoder, load_encoder
-from fewshot.errors import DataError, InvalidOption, StoreLocked
+from fewshot.errors import DataError, FormatError, InvalidOption, OutputError, StoreLocked
 from fewshot.store import Store
 from fewshot.walk import walk
 
 LONGEST = 1e6  # seconds between looks, some eleven days
+PASSING = StoreLocked, DataError  # another writer, a folder that is not mounted
+LATER = FormatError, OutputError  # an index that is not there any more, a full disk: told at once at the start
 State = frozenset[tuple[str, int, int, int]]
 
 
@@ -37,6 +39,8 @@ def watch(
     ------
     DataError
         when a root is missing, or there is no picture, at the start; later both are waited out.
+    FormatError, OutputError
+        when the index is damaged or cannot be written, at the start; later it is waited out, as is one that is gone.
     InvalidOption
         for an `interval` that is not above 0, or above `LONGEST`.
     """
@@ -53,7 +57,7 @@ def watch(
     while True:
         try:
             now = _state(roots)
-            if now != seen:
+            if now != seen or not is_store(Path(out)):
                 with Store.open(out, write=True) as store:
                     model = model or load_encoder(encoder or store.encoder, device)
                     counts = update(store, roots, encoder=model)
@@ -61,7 +65,9 @@ def watch(
                     tell(counts)
                 seen, odd = now, (counts.skipped, counts.unseen)
             waiting = ""
-        except (StoreLocked, DataError) as error:  # another writer, a folder that is not mounted: they may pass
+        except (*PASSING, *LATER) as error:
+            if seen is None and isinstance(error, LATER):
+                raise
             if str(error) != waiting:
                 waiting = str(error)
                 tell(f"waiting: {waiting}")

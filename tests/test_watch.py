@@ -5,7 +5,7 @@ from PIL import Image
 
 import fewshot.watch as watch_module
 from fewshot.encoders.toy import ToyEncoder
-from fewshot.errors import InvalidOption
+from fewshot.errors import InvalidOption, OutputError
 from fewshot.store import Store
 from fewshot.watch import watch
 
@@ -91,6 +91,38 @@ def test_what_it_waits_for_is_told_once(tmp_path):
     with pytest.raises(Stop):
         watch([photos], tmp_path / "index", encoder="toy", device="cpu", tell=told.append, sleep=look)
     assert ["waiting" in str(what) for what in told] == [False, True, True]
+
+
+def test_an_index_that_goes_or_cannot_be_written_is_waited_for(tmp_path, monkeypatch):
+    photos, out, told, looks = tmp_path / "photos", tmp_path / "index", [], []
+    photos.mkdir()
+    Image.new("RGB", (4, 4), "red").save(photos / "1.png")
+    real = watch_module.update
+
+    def full(*args, **kwargs):
+        monkeypatch.setattr(watch_module, "update", real)
+        raise OutputError("no space left")
+
+    def look(seconds):
+        looks.append(len(told))
+        if len(looks) == 1:
+            out.rename(tmp_path / "away")
+        elif len(looks) == 3:
+            (tmp_path / "away").rename(out)
+            Image.new("RGB", (4, 4), "blue").save(photos / "2.png")
+            monkeypatch.setattr(watch_module, "update", full)
+        elif len(looks) == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        watch([photos], out, encoder="toy", device="cpu", tell=told.append, sleep=look)
+    assert looks == [1, 2, 2, 3, 4]
+    assert f"waiting: {out} is not an index" in told[1]
+    assert told[2] == "waiting: no space left"
+    assert told[3].embedded == 1
+    monkeypatch.setattr(watch_module, "update", full)
+    with pytest.raises(OutputError):
+        watch([photos], out, device="cpu", sleep=look)
 
 
 @pytest.mark.parametrize("interval", [float("nan"), float("inf"), 0, -1])
