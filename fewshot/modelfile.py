@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -54,6 +55,10 @@ def _umask() -> int:
     return mask
 
 
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_model(
     path: Path,
     tensors: Mapping[str, Tensor],
@@ -73,10 +78,12 @@ def write_model(
     from safetensors.torch import save_file
 
     own = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    text = json.dumps(meta)
     header = {
         "format": f"fewshot-{kind}",
         "version": str(VERSION),
-        "meta": json.dumps(meta),
+        "meta": text,
+        "meta_sha256": _text_sha256(text),
         "sha256": state_sha256(own),
     }
     with replacing(path, overwrite) as temporary:
@@ -113,6 +120,8 @@ def read_model(path: Path, device: torch.device, kind: str = "classifier") -> tu
         )
     if header.get("sha256") != state_sha256(tensors):
         raise FormatError(f"{path} is damaged: its tensors are not those that were saved; make it again")
+    if "meta_sha256" in header and header["meta_sha256"] != _text_sha256(header.get("meta", "")):
+        raise FormatError(f"{path} is damaged: its header is not the one that was saved; make it again")
     try:
         meta = json.loads(header["meta"])
     except (KeyError, ValueError, RecursionError) as error:

@@ -48,13 +48,22 @@ def test_truncated_file(keep: float, tmp_path: Path) -> None:
         read_model(tmp_path / "m", CPU)
 
 
-def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
-    write_model(tmp_path / "m", TENSORS, {"classes": ["a", "b"]})
+@pytest.mark.parametrize(
+    ("of", "text"), [(None, "tensors are not those that were saved"), (b"red", "header is not the one that was saved")]
+)
+def test_a_flipped_bit_is_noticed(of: bytes | None, text: str, tmp_path: Path) -> None:
+    write_model(tmp_path / "m", TENSORS, {"classes": ["red", "blue"]})
     content = bytearray((tmp_path / "m").read_bytes())
-    content[-1] ^= 1
+    content[-1 if of is None else content.index(of)] ^= 1
     (tmp_path / "m").write_bytes(content)
-    with pytest.raises(FormatError, match="tensors are not those that were saved"):
+    with pytest.raises(FormatError, match=text):
         read_model(tmp_path / "m", CPU)
+
+
+def test_a_model_of_before_headers_had_a_checksum(tmp_path: Path) -> None:
+    header = {"format": "fewshot-classifier", "version": "1", "meta": '{"a": 1}', "sha256": state_sha256(TENSORS)}
+    save_file({name: tensor.contiguous() for name, tensor in TENSORS.items()}, tmp_path / "m", header)
+    assert read_model(tmp_path / "m", CPU)[1] == {"a": 1}
 
 
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
