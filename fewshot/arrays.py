@@ -67,7 +67,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "cpu":
         return torch.device("cpu")
     kind, _, number = name.partition(":")
-    if kind != "cuda" or (number and not number.isdigit()):
+    if kind != "cuda" or (number and not number.isdecimal()):
         raise InvalidOption(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N")
     if int(number or 0) >= gpus:
         raise InvalidOption(f"device {name!r} is not there: torch sees {gpus} GPUs; use --device cpu or auto")

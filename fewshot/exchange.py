@@ -259,7 +259,7 @@ def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
 
 def _number(file: Path) -> tuple[int, str]:
     tail = file.stem.rsplit("_", 1)[1]
-    return (int(tail) if tail.isdigit() else -1), tail
+    return (int(tail) if tail.isdecimal() else -1), tail
 
 
 def _arrow() -> tuple[Any, Any]:

@@ -295,4 +295,4 @@ class Store:
 def generation_of(index: Path) -> int:
     """Return the number of changes that a saved index knows of, by its name."""
     number = index.stem.split("-")[1]
-    return int(number) if number.isdigit() else -1
+    return int(number) if number.isdecimal() else -1

@@ -143,7 +143,7 @@ def _several(key: str, text: str) -> list[str | int]:
     words = [w.strip() for w in text.split(",") if w.strip()]
     if key != "seed":
         return list(words)
-    if not all(w.isdigit() for w in words):
+    if not all(w.isdecimal() for w in words):
         raise InvalidOption(f"--seed wants numbers, got {text!r}")
     return [int(w) for w in words]
 

@@ -118,6 +118,6 @@ def _names(options: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ..
 
 def _numbers(text: str) -> tuple[int, ...]:
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) for word in words):
+    if not all(word.isdecimal() and int(word) for word in words):
         raise InvalidOption(f"--widths wants numbers such as 32,64,128,256, got {text!r}")
     return tuple(int(word) for word in words)

@@ -36,7 +36,7 @@ def choose(body: Body, freeze: str, lora: int) -> Choice:
     """
     count = len(body.stages)
     word, _, number = freeze.partition(":")
-    if word not in ("all", "none", "norm", "stages") or (word == "stages") != number.isdigit():
+    if word not in ("all", "none", "norm", "stages") or (word == "stages") != number.isdecimal():
         raise InvalidOption(f"--freeze is all, none, norm or stages:N, got {freeze!r}")
     if lora < 0 or (lora and word in ("all", "norm")):
         raise InvalidOption(f"--lora {lora} does not go with --freeze {freeze}; use none or stages:N")

@@ -228,6 +228,7 @@ def test_compare_reads_one_or_two_reports(run, tmp_path):
         (["--dataset", "spheres", "--shot", ","], "shot wants at least one value"),
         (["--dataset", "spheres", "--way", "few"], "way wants numbers or ranges"),
         (["--dataset", "spheres", "--seed", "x"], "--seed wants numbers"),
+        (["--dataset", "spheres", "--seed", "²"], "--seed wants numbers"),
         (["--dataset", "spheres", "--set", "imbalence=3"], "Did you mean 'imbalance'"),
         (["--dataset", "spheres", "--split", "test"], "unknown split 'test'"),
         (["--dataset", "digits", "--encoder", "tyo"], "unknown encoder 'tyo'"),
