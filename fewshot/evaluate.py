@@ -159,6 +159,14 @@ class Solver:
         for need in sorted(self.strategy.needs & set(has)):
             if not has[need]:
                 raise MissingInput(f"strategy {self.strategy.name!r} on {features.name!r} needs {IN_DATA[need]}")
+        if "support" in self.strategy.needs and not self.strategy.unseen:
+            labels = np.sort(self.episodes.support_labels, 1)  # [E, S], PAD first
+            lacking = (np.diff(labels) > 0).sum(1) + (labels[:, 0] != PAD) < self._ways
+            if lacking.any():
+                raise MissingInput(
+                    f"strategy {self.strategy.name!r} needs an example of every class; episode {lacking.argmax()} "
+                    "has a class without any"
+                )
 
     def _source(self, features: Features, wanted: bool) -> tuple[Tensor, Tensor]:
         split = self.episodes.spec.source if wanted else ""

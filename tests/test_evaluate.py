@@ -220,6 +220,15 @@ def test_what_is_missing_or_wrong_is_named(features, prototypical):
         evaluate(prototypical, other, drawn(features))
 
 
+def test_an_episode_without_an_example_of_a_class_is_found_wherever_it_is(features, prototypical):
+    episodes = drawn(features, way=(3, 5), shot=(1, 4))
+    evaluate(prototypical, features, episodes, block=1)
+    labels = episodes.support_labels.copy()
+    labels[37][labels[37] == 1] = 0
+    with pytest.raises(MissingInput, match="episode 37 has a class without any"):
+        evaluate(prototypical, features, dataclasses.replace(episodes, support_labels=labels), block=1)
+
+
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), float("-inf")])
 def test_scores_that_are_not_numbers_are_refused(features, bias):
     @dataclass(frozen=True)
