@@ -60,7 +60,7 @@ def embed_labelled(
     Raises
     ------
     DataError
-        when labels and examples differ in number, or every picture of a class is unreadable.
+        when labels and examples differ in number, one is missing, or every picture of a class is unreadable.
     """
     if isinstance(items, str | Path) and labels is None:
         if is_store(Path(items)):
@@ -75,6 +75,9 @@ def embed_labelled(
     total = len(items) if isinstance(items, Sequence | Tensor) and not isinstance(items, str) else len(embedded.names)
     if len(labels) != total:
         raise DataError(f"{len(labels)} labels for {total} examples; give one label for each")
+    for i, label in enumerate(labels):
+        if label is None or label != label or not str(label).strip():  # None, NaN as pandas has it, or blank
+            raise DataError(f"example {i} has no label, got {label!r}; label it or leave it out")
     kept = [str(labels[i]) for i in embedded.positions]
     lost = sorted(set(map(str, labels)) - set(kept))
     if lost:

@@ -242,6 +242,13 @@ def test_bad_combinations(support: Path, fitted: Classifier) -> None:
             Classifier("prototypical", fitted.encoder).fit(**given)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), "", " "])
+def test_an_example_without_a_label_is_no_class_of_its_own(missing: object) -> None:
+    pictures = [colour_picture(colour) for colour in ("red", "blue", "red")]
+    with pytest.raises(DataError, match="example 1 has no label"):
+        Classifier(encoder="toy").fit(pictures, ["red", missing, "blue"])  # type: ignore[list-item]
+
+
 def test_attributes_alone_are_not_enough(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("class,x\na,1\nb,0\n")
     with pytest.raises(MissingInput, match="attributes alone say nothing"):
