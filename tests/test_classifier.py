@@ -249,6 +249,16 @@ def test_an_example_without_a_label_is_no_class_of_its_own(missing: object) -> N
         Classifier(encoder="toy").fit(pictures, ["red", missing, "blue"])  # type: ignore[list-item]
 
 
+def test_an_array_of_pictures_or_of_paths_is_a_sequence_of_them(fitted: Classifier, support: Path) -> None:
+    pictures = np.stack([np.asarray(colour_picture(colour)) for colour in ("red", "blue")])  # [2, H, W, 3]
+    assert [found.label for found in fitted.predict(pictures)] == ["red", "blue"]
+    paths = sorted(support.glob("*/*.png"))
+    for array in (np.array([str(path) for path in paths]), np.array(paths, dtype=object)):
+        assert fitted.predict(array) == fitted.predict(paths)
+    with pytest.raises(InvalidTask, match="have shape"):  # one embedding is a row: [1, D]
+        fitted.predict(np.zeros(64, dtype=np.float32))
+
+
 def test_attributes_alone_are_not_enough(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("class,x\na,1\nb,0\n")
     with pytest.raises(MissingInput, match="attributes alone say nothing"):
