@@ -71,6 +71,7 @@ def embed_labelled(
         items = items.sources
     if labels is None:
         raise DataError("examples that are not a folder or table need labels: one for each of them")
+    labels = list(labels)  # by position: a column of a table may have an index of its own
     embedded = embed_inputs(encoder, items, progress=progress)
     total = len(items) if isinstance(items, Sequence | Tensor) and not isinstance(items, str) else len(embedded.names)
     if len(labels) != total:

@@ -1,7 +1,7 @@
 """Classifier: every kind of input, fusing, saving and loading, and what it refuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +257,19 @@ def test_an_array_of_pictures_or_of_paths_is_a_sequence_of_them(fitted: Classifi
         assert fitted.predict(array) == fitted.predict(paths)
     with pytest.raises(InvalidTask, match="have shape"):  # one embedding is a row: [1, D]
         fitted.predict(np.zeros(64, dtype=np.float32))
+
+
+def test_labels_go_by_position_whatever_index_they_have() -> None:
+    class Column(dict[int, str]):
+        """As pandas has it: items by index, iteration by position."""
+
+        def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+            return iter(self.values())
+
+    pictures = [colour_picture(colour) for colour in ("red", "blue")]
+    shuffled = Column({1: "red", 0: "blue"})
+    fitted = Classifier("prototypical", "toy").fit(pictures, shuffled)  # type: ignore[arg-type]
+    assert [found.label for found in fitted.predict(pictures)] == ["red", "blue"]
 
 
 def test_attributes_alone_are_not_enough(tmp_path: Path) -> None:
