@@ -249,12 +249,19 @@ def test_an_example_without_a_label_is_no_class_of_its_own(missing: object) -> N
         Classifier(encoder="toy").fit(pictures, ["red", missing, "blue"])  # type: ignore[list-item]
 
 
-def test_an_array_of_pictures_or_of_paths_is_a_sequence_of_them(fitted: Classifier, support: Path) -> None:
+def test_an_array_of_pictures_or_of_paths_is_a_sequence_of_them(
+    fitted: Classifier, support: Path, tmp_path: Path
+) -> None:
     pictures = np.stack([np.asarray(colour_picture(colour)) for colour in ("red", "blue")])  # [2, H, W, 3]
     assert [found.label for found in fitted.predict(pictures)] == ["red", "blue"]
     paths = sorted(support.glob("*/*.png"))
     for array in (np.array([str(path) for path in paths]), np.array(paths, dtype=object)):
         assert fitted.predict(array) == fitted.predict(paths)
+    (tmp_path / "empty.png").touch()
+    some = Classifier(encoder="toy").fit(
+        np.array([*paths, tmp_path / "empty.png"]), [p.parent.name for p in paths] + ["red"]
+    )
+    assert [skip.reason for skip in some.skipped] == ["empty file"]
     with pytest.raises(InvalidTask, match="have shape"):  # one embedding is a row: [1, D]
         fitted.predict(np.zeros(64, dtype=np.float32))
 
