@@ -41,7 +41,8 @@ def embed_inputs(encoder: Encoder, inputs: Inputs, *, progress: bool = False) ->
 
     A CSV or JSONL file stands for the texts of its column `text`; a `Text` in a sequence is one text.
 
-    A float array or tensor of two dims is taken as embeddings of this encoder and scaled to unit norm.
+    A float array or tensor of two dims is taken as embeddings of this encoder and scaled to unit norm, an array of four
+    dims, or of paths, as a sequence of pictures.
 
     Raises
     ------
@@ -54,10 +55,9 @@ def embed_inputs(encoder: Encoder, inputs: Inputs, *, progress: bool = False) ->
     """
     if isinstance(inputs, Tensor):
         return _from_embeddings(encoder, inputs.float())
-    if isinstance(inputs, np.ndarray) and inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.floating):
+    if isinstance(inputs, np.ndarray) and inputs.ndim in (1, 2) and np.issubdtype(inputs.dtype, np.floating):
         return _from_embeddings(encoder, to_tensor(inputs.astype(np.float32)))
-    single = isinstance(inputs, str | Path | bytes | Image.Image | np.ndarray)
-    sources: list[ImageSource] = [inputs] if single else list(inputs)  # type: ignore[list-item, arg-type]
+    sources: list[ImageSource] = [inputs] if is_single(inputs) else list(inputs)  # type: ignore[list-item, arg-type]
     parts = [_embed_part(encoder, group, progress) for group in _grouped(sources)]
     embedded = Embedded(
         tuple(name for part in parts for name in part.names),
@@ -68,6 +68,13 @@ def embed_inputs(encoder: Encoder, inputs: Inputs, *, progress: bool = False) ->
     if not embedded.names and not embedded.skipped:
         raise DataError("no pictures found in " + ", ".join(map(str, sources)) if sources else "no pictures given")
     return embedded
+
+
+def is_single(inputs: Inputs) -> bool:
+    """Tell whether it is one picture, folder or table, not a sequence of them."""
+    if isinstance(inputs, np.ndarray):
+        return inputs.ndim in (2, 3)
+    return isinstance(inputs, str | Path | bytes | Image.Image)
 
 
 def _from_embeddings(encoder: Encoder, rows: Tensor) -> Embedded:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from fewshot.embedding import Skipped
 from fewshot.encoders import Encoder
 from fewshot.encoding import encode_texts
 from fewshot.errors import DataError, MissingInput
-from fewshot.inputs import Embedded, Inputs, embed_inputs
+from fewshot.inputs import Embedded, Inputs, embed_inputs, is_single
 from fewshot.store import Store
 from fewshot.strategy import NEEDS, Strategy
 from fewshot.task import Task, make_task
@@ -60,7 +60,7 @@ def embed_labelled(
     Raises
     ------
     DataError
-        when labels and examples differ in number, or every picture of a class is unreadable.
+        when labels and examples differ in number, one is missing, or every picture of a class is unreadable.
     """
     if isinstance(items, str | Path) and labels is None:
         if is_store(Path(items)):
@@ -71,10 +71,14 @@ def embed_labelled(
         items = items.sources
     if labels is None:
         raise DataError("examples that are not a folder or table need labels: one for each of them")
+    labels = list(labels)  # by position: a column of a table may have an index of its own
     embedded = embed_inputs(encoder, items, progress=progress)
-    total = len(items) if isinstance(items, Sequence | Tensor) and not isinstance(items, str) else len(embedded.names)
+    total = len(items) if isinstance(items, Sized) and not is_single(items) else len(embedded.names)
     if len(labels) != total:
         raise DataError(f"{len(labels)} labels for {total} examples; give one label for each")
+    for i, label in enumerate(labels):
+        if label is None or label != label or not str(label).strip():  # None, NaN as pandas has it, or blank
+            raise DataError(f"example {i} has no label, got {label!r}; label it or leave it out")
     kept = [str(labels[i]) for i in embedded.positions]
     lost = sorted(set(map(str, labels)) - set(kept))
     if lost:

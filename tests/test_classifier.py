@@ -1,7 +1,7 @@
 """Classifier: every kind of input, fusing, saving and loading, and what it refuses."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +240,43 @@ def test_bad_combinations(support: Path, fitted: Classifier) -> None:
     for given, kind, text in cases:
         with pytest.raises(kind, match=text):
             Classifier("prototypical", fitted.encoder).fit(**given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", " "])
+def test_an_example_without_a_label_is_no_class_of_its_own(missing: object) -> None:
+    pictures = [colour_picture(colour) for colour in ("red", "blue", "red")]
+    with pytest.raises(DataError, match="example 1 has no label"):
+        Classifier(encoder="toy").fit(pictures, ["red", missing, "blue"])  # type: ignore[list-item]
+
+
+def test_an_array_of_pictures_or_of_paths_is_a_sequence_of_them(
+    fitted: Classifier, support: Path, tmp_path: Path
+) -> None:
+    pictures = np.stack([np.asarray(colour_picture(colour)) for colour in ("red", "blue")])  # [2, H, W, 3]
+    assert [found.label for found in fitted.predict(pictures)] == ["red", "blue"]
+    paths = sorted(support.glob("*/*.png"))
+    for array in (np.array([str(path) for path in paths]), np.array(paths, dtype=object)):
+        assert fitted.predict(array) == fitted.predict(paths)
+    (tmp_path / "empty.png").touch()
+    some = Classifier(encoder="toy").fit(
+        np.array([*paths, tmp_path / "empty.png"]), [p.parent.name for p in paths] + ["red"]
+    )
+    assert [skip.reason for skip in some.skipped] == ["empty file"]
+    with pytest.raises(InvalidTask, match="have shape"):  # one embedding is a row: [1, D]
+        fitted.predict(np.zeros(64, dtype=np.float32))
+
+
+def test_labels_go_by_position_whatever_index_they_have() -> None:
+    class Column(dict[int, str]):
+        """As pandas has it: items by index, iteration by position."""
+
+        def __iter__(self) -> Iterator[str]:  # type: ignore[override]
+            return iter(self.values())
+
+    pictures = [colour_picture(colour) for colour in ("red", "blue")]
+    shuffled = Column({1: "red", 0: "blue"})
+    fitted = Classifier("prototypical", "toy").fit(pictures, shuffled)  # type: ignore[arg-type]
+    assert [found.label for found in fitted.predict(pictures)] == ["red", "blue"]
 
 
 def test_attributes_alone_are_not_enough(tmp_path: Path) -> None:
