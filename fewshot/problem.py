@@ -30,6 +30,8 @@ Labelled = str | Path | Items | Inputs
 Classes = str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | ClassList
 SHOWN = 8  # class names in an error
 
+MISSING = "None", "nan", "NaT", "<NA>"  # how what pandas has in place of a value is printed
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -77,7 +79,7 @@ def embed_labelled(
     if len(labels) != total:
         raise DataError(f"{len(labels)} labels for {total} examples; give one label for each")
     for i, label in enumerate(labels):
-        if label is None or label != label or not str(label).strip():  # None, NaN as pandas has it, or blank
+        if str(label).strip() in ("", *(() if isinstance(label, str) else MISSING)):
             raise DataError(f"example {i} has no label, got {label!r}; label it or leave it out")
     kept = [str(labels[i]) for i in embedded.positions]
     lost = sorted(set(map(str, labels)) - set(kept))

@@ -242,7 +242,17 @@ def test_bad_combinations(support: Path, fitted: Classifier) -> None:
             Classifier("prototypical", fitted.encoder).fit(**given)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), "", " "])
+class Absent:
+    """As pandas.NA, which is neither equal to itself nor not."""
+
+    def __ne__(self, other: object) -> bool:
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self) -> str:
+        return "<NA>"
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), "", " ", Absent()])
 def test_an_example_without_a_label_is_no_class_of_its_own(missing: object) -> None:
     pictures = [colour_picture(colour) for colour in ("red", "blue", "red")]
     with pytest.raises(DataError, match="example 1 has no label"):
