@@ -129,8 +129,10 @@ def import_into(
     store = Store.create(out, encoder=name, fingerprint=mark, dim=dim, dtype=dtype, unfinished=True)
     try:
         with store:
+            begin = 0
             for table in chain([first], tables):
-                _add(store, table, file)
+                _add(store, table, file, begin)
+                begin += len(table.paths)
             store.finish()
             refresh_index(store)
             count = sum(store.labels().values())  # a path that is there twice counts once, with its last embedding
@@ -157,12 +159,13 @@ def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
         return x.astype(np.float32)
 
 
-def _add(store: Store, table: Table, file: Path) -> None:
+def _add(store: Store, table: Table, file: Path, begin: int) -> None:
     x = _numbers(table, file)
     if x.shape[1] != store.dim:
         raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
     if not np.isfinite(x).all():
-        raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
+        at = int(np.argmin(np.isfinite(x).all(1)))
+        raise DataError(f"{file}: row {begin + at} holds NaN or infinity, that of {table.paths[at]}")
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))  # whose squares float32 may not hold
     x = (x / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
     digests = table.digests or [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]

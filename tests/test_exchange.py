@@ -156,6 +156,16 @@ def test_huge_numbers_and_paths_that_are_there_twice(tmp_path):
         np.testing.assert_allclose([rows[entry.row] for entry in store.entries()], [[0.6, 0.8], [0, 1]], atol=1e-6)
 
 
+def test_the_row_that_holds_nan_is_counted_from_the_start_of_the_file(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("fewshot.exchange.BLOCK", 2)
+    rows = [[1.0, 2.0]] * 3 + [[float("nan"), 1.0]]
+    parquet.write_table(arrow.table({"path": list("abcd"), "embedding": rows}), tmp_path / "in.parquet")
+    with pytest.raises(DataError, match="row 3 holds NaN or infinity, that of d"):
+        import_into(tmp_path / "in.parquet", tmp_path / "out")
+
+
 def test_labels_may_be_left_out(tmp_path):
     np.savez(tmp_path / "in.npz", embeddings=np.eye(3), paths=np.array(["a", "b", "c"]))
     assert import_into(tmp_path / "in.npz", tmp_path / "index", encoder="toy") == 3
