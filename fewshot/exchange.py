@@ -213,7 +213,7 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
         opened = parquet.ParquetFile(file)
         noted = {key.decode(): value.decode() for key, value in (opened.schema_arrow.metadata or {}).items()}
         opened.schema_arrow.field("embedding"), opened.schema_arrow.field("path")
-    except (OSError, KeyError, arrow.ArrowException) as error:
+    except (OSError, KeyError, UnicodeError, arrow.ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
     return noted, _batches(opened, file)
 
@@ -221,7 +221,7 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
 def _batches(opened: Any, file: Path) -> Iterator[Table]:
     try:
         yield from (_table(batch, file) for batch in opened.iter_batches(BLOCK))
-    except (OSError, _arrow()[0].ArrowException) as error:
+    except (OSError, KeyError, UnicodeError, _arrow()[0].ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
@@ -249,7 +249,7 @@ def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
     for array in arrays:
         notes = folder / "metadata" / f"metadata_{array.stem.rsplit('_', 1)[1]}.parquet"
         try:
-            embeddings = np.load(array, mmap_mode="r", allow_pickle=False)
+            embeddings = np.atleast_1d(np.load(array, mmap_mode="r", allow_pickle=False))
             paths = parquet.read_table(notes, columns=["image_path"]).column("image_path").to_pylist()
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"cannot read {array.name} and its {notes}: {' '.join(str(error).split())}") from error
@@ -257,7 +257,7 @@ def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
             raise DataError(f"{array} holds {len(embeddings)} embeddings but {notes} {len(paths)} paths")
         for start in range(0, len(paths), BLOCK):
             part = paths[start : start + BLOCK]
-            yield Table(np.asarray(embeddings[start : start + BLOCK], np.float32), part, [None] * len(part))
+            yield Table(embeddings[start : start + BLOCK], part, [None] * len(part))
 
 
 def _number(file: Path) -> tuple[int, str]:

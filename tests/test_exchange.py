@@ -166,6 +166,36 @@ def test_the_row_that_holds_nan_is_counted_from_the_start_of_the_file(tmp_path, 
         import_into(tmp_path / "in.parquet", tmp_path / "out")
 
 
+def test_a_parquet_file_that_is_no_utf8_or_has_a_column_twice(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path, embedding = arrow.array(["/a", "/b"]), arrow.array([[1.0, 2.0], [3.0, 4.0]])
+    odd = arrow.Array.from_buffers(arrow.string(), 2, [None, *arrow.array([b"/a", b"\xff"]).buffers()[1:]])
+    twice = arrow.Table.from_arrays([path, embedding, path, path], names=["path", "embedding", "label", "label"])
+    noted = arrow.table({"path": path, "embedding": embedding}).replace_schema_metadata({"x": b"\xff"})
+    for table in (arrow.table({"path": odd, "embedding": embedding}), noted, twice):
+        parquet.write_table(table, tmp_path / "in.parquet")
+        with pytest.raises(DataError, match=r"cannot read .*in\.parquet"):
+            import_into(tmp_path / "in.parquet", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_clip_retrieval_that_are_no_embeddings(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "clip" / "img_emb").mkdir(parents=True)
+    (tmp_path / "clip" / "metadata").mkdir()
+    parquet.write_table(arrow.table({"image_path": ["/a"]}), tmp_path / "clip" / "metadata" / "metadata_0.parquet")
+    for array in (np.float32(3), np.array([["a"]]), np.ones((1, 2), complex), np.zeros(1, [("a", "f4")])):
+        np.save(tmp_path / "clip" / "img_emb" / "img_emb_0.npy", array)
+        with pytest.raises(DataError, match=r"embeddings must be numbers \[n, D\], got"):
+            import_into(tmp_path / "clip", tmp_path / "out")
+    np.save(tmp_path / "clip" / "img_emb" / "img_emb_0.npy", np.full((1, 2), 1e300))
+    with pytest.raises(DataError, match="row 0 holds NaN or infinity, that of /a"):
+        import_into(tmp_path / "clip", tmp_path / "out")
+
+
 def test_labels_may_be_left_out(tmp_path):
     np.savez(tmp_path / "in.npz", embeddings=np.eye(3), paths=np.array(["a", "b", "c"]))
     assert import_into(tmp_path / "in.npz", tmp_path / "index", encoder="toy") == 3
