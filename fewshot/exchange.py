@@ -30,6 +30,7 @@ from fewshot.store import IMPORTED, Store
 from fewshot.writer import drop_unfinished
 
 BLOCK = 65536  # rows at a time
+UNIT = 1e-6  # a length this near to 1 is 1 but for rounding
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
 WITH new(path, label, digest) AS (VALUES (?, ?, ?))
@@ -167,7 +168,8 @@ def _add(store: Store, table: Table, file: Path, begin: int) -> None:
         at = int(np.argmin(np.isfinite(x).all(1)))
         raise DataError(f"{file}: row {begin + at} holds NaN or infinity, that of {table.paths[at]}")
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))  # whose squares float32 may not hold
-    x = (x / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
+    norms[(norms == 0) | (np.abs(norms - 1) < UNIT)] = 1  # what was exported comes back bit for bit
+    x = (x / norms[:, None]).astype(np.float32)
     digests = table.digests or [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}

@@ -196,6 +196,18 @@ def test_arrays_of_clip_retrieval_that_are_no_embeddings(tmp_path):
         import_into(tmp_path / "clip", tmp_path / "out")
 
 
+def test_rows_of_length_one_stay_as_they_are_bit_for_bit(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(100, 64)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[0] = rows[1] * np.float32(1e-20)  # not of length one
+    np.savez(tmp_path / "in.npz", embeddings=rows, paths=np.array([f"/{i:03}" for i in range(100)]))
+    import_into(tmp_path / "in.npz", tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        got = store.embeddings()[[entry.row for entry in store.entries()]]
+    np.testing.assert_array_equal(got[1:], rows[1:])
+    np.testing.assert_allclose(got[0], rows[1], rtol=1e-5)
+
+
 def test_labels_may_be_left_out(tmp_path):
     np.savez(tmp_path / "in.npz", embeddings=np.eye(3), paths=np.array(["a", "b", "c"]))
     assert import_into(tmp_path / "in.npz", tmp_path / "index", encoder="toy") == 3
