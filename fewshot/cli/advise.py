@@ -25,7 +25,7 @@ OF_TEXTS = ("lite",)  # the one of these that takes texts
 @click.option("--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder to compare; repeatable.")
 @click.option("-s", "--strategy", "strategies", multiple=True, metavar="NAME", help="Strategy to try; repeatable.")
 @click.option("--rounds", default=4, show_default=True, type=click.IntRange(1), help="Times each item is held out.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Seed of what is held out when.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of what is held out when.")
 @click.option("--other-classes", is_flag=True, help="The source's classes are meant to differ from the target's.")
 @MAP
 @click.option("--json", "json_file", type=given_path, metavar="FILE", help="Write everything measured as JSON.")
