@@ -51,13 +51,14 @@ def advise(
     Compares encoders for the target without training, measures the gap between the domains, tries strategies with and
     without the source on held-out items of the target, and names the command to run.
     """
-    from fewshot.errors import unknown
+    from fewshot.errors import InvalidOption, unknown
     from fewshot.registry import registry
     from fewshot.report import check_output
     from fewshot.report_page import write_page
     from fewshot.transfer.advice import advise as answer
     from fewshot.transfer.page import lines, render
     from fewshot.transfer.sides import holds_texts
+    from fewshot.transfer.trial import learns_from_source
     from fewshot.transfer.what import ranked, suitability
 
     for file in (json_file, html_file):
@@ -66,6 +67,8 @@ def advise(
     for name in strategies:
         if name not in registry().strategies:
             raise unknown("strategy", name, registry().strategies)
+    if strategies and not any(learns_from_source(name) for name in strategies):
+        raise InvalidOption(f"none of {', '.join(strategies)} learns from a source; name one that does, e.g. -s pooled")
     texts = holds_texts(source) or holds_texts(target)
     pairs = embedded_pairs(source, target, encoders, bridge, other_classes, device)
     scored: list[Suitability] = [suitability(name, pair) for name, pair in pairs.items()]

@@ -224,3 +224,12 @@ def test_what_both_sides_hold_is_left_out_of_the_source(tmp_path: Path) -> None:
         code, out, notes = run("--source", same, "--target", same, *(words if same == target else words[2:]))
         assert (code, out) == (2, "")
         assert "every item of the source is in the target too; give a source of other items" in notes
+
+
+def test_what_stands_for_the_source_learns_from_it(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 4), make(tmp_path / "t", 4, dark=0.7, seed=1)
+    words = ["--source", source, "--target", target, "--encoder", "toy", "--rounds", 1]
+    code, _, error = run(*words, "-s", "ridge", "-s", "prototypical")
+    assert (code, "none of ridge, prototypical learns from a source" in error) == (2, True), error
+    code, out, _ = run(*words, "-s", "prototypical", "-s", "ridge", "-s", "kmm")
+    assert (code, "(kmm against the target alone)" in out) == (0, True), out
