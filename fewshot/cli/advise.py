@@ -55,6 +55,7 @@ def advise(
     from fewshot.registry import registry
     from fewshot.report import check_output
     from fewshot.report_page import write_page
+    from fewshot.svg import check_matplotlib
     from fewshot.transfer.advice import advise as answer
     from fewshot.transfer.page import lines, render
     from fewshot.transfer.sides import holds_texts
@@ -64,6 +65,10 @@ def advise(
     for file in (json_file, html_file):
         if file is not None:
             check_output(file, overwrite=force)
+    if json_file is not None and html_file is not None and json_file.resolve() == html_file.resolve():
+        raise InvalidOption(f"--json and --html both name {json_file}; give each a file of its own")
+    if html_file is not None:
+        check_matplotlib()
     for name in strategies:
         if name not in registry().strategies:
             raise unknown("strategy", name, registry().strategies)

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,13 @@ def test_what_stands_for_the_source_learns_from_it(tmp_path: Path) -> None:
     assert (code, "none of ridge, prototypical learns from a source" in error) == (2, True), error
     code, out, _ = run(*words, "-s", "prototypical", "-s", "ridge", "-s", "kmm")
     assert (code, "(kmm against the target alone)" in out) == (0, True), out
+
+
+def test_a_page_that_cannot_be_made_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b").mkdir()
+    words = ["--source", tmp_path, "--target", tmp_path, "--html", tmp_path / "a"]
+    code, _, error = run(*words, "--json", tmp_path / "b" / ".." / "a", "--force")
+    assert (code, "give each a file of its own" in error) == (2, True), error
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, error = run(*words)
+    assert (code, "matplotlib" in error) == (2, True), error
