@@ -247,6 +247,10 @@ def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
     arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=_number)
     if not arrays:
         raise DataError(f"{folder} holds no img_emb/img_emb_*.npy; give a folder that clip-retrieval wrote")
+    numbers = {array.stem.rsplit("_", 1)[1] for array in arrays}
+    for notes in sorted((folder / "metadata").glob("metadata_*.parquet"), key=_number):
+        if (number := notes.stem.rsplit("_", 1)[1]) not in numbers:
+            raise DataError(f"{folder} lacks img_emb/img_emb_{number}.npy, whose pictures {notes} lists")
     _, parquet = _arrow()
     for array in arrays:
         notes = folder / "metadata" / f"metadata_{array.stem.rsplit('_', 1)[1]}.parquet"

@@ -90,6 +90,10 @@ def test_clip_retrieval(tmp_path):
             f"/far/{n}-{i}.jpg" for n, part in enumerate(parts) for i in range(len(part))
         ]
         np.testing.assert_allclose(store.embeddings()[[e.row for e in entries]], want, atol=1e-5)
+    (folder / "img_emb" / "img_emb_0.npy").rename(folder / "away.npy")
+    with pytest.raises(DataError, match=r"lacks img_emb/img_emb_0\.npy, whose pictures .*metadata_0\.parquet lists"):
+        import_into(folder, tmp_path / "other")
+    (folder / "away.npy").rename(folder / "img_emb" / "img_emb_0.npy")
     parquet.write_table(arrow.table({"image_path": ["/only/one"]}), folder / "metadata" / "metadata_1.parquet")
     with pytest.raises(DataError, match=r"2 embeddings but .*metadata_1\.parquet 1 paths"):
         import_into(folder, tmp_path / "other")
