@@ -122,6 +122,7 @@ def embedded_pairs(
     from fewshot.database import is_store
     from fewshot.encoders import load_encoder
     from fewshot.errors import FingerprintMismatch, InvalidOption
+    from fewshot.store import Store
     from fewshot.transfer.sides import holds_texts, moved, pair_up, read_index_side, read_labels, read_side
     from fewshot.transfer.trial import check_size
 
@@ -144,7 +145,11 @@ def embedded_pairs(
     usual = OF_TEXTS if holds_texts(source) or holds_texts(target) else DEPTHS
     names = encoders or tuple(side.encoder for side in stores.values()) or usual
     pairs: dict[str, Pair] = {}
-    for name, encoder in {name: load_encoder(name, device) for name in names}.items():  # a wrong name is said first
+    loaded = {name: load_encoder(name, device) for name in names}  # a wrong name is said first
+    for path, encoder in ((path, encoder) for path in stores for encoder in loaded.values()):
+        with Store.open(path) as store:
+            store.check_encoder(encoder)
+    for name, encoder in loaded.items():
         click.echo(f"embedding with {name}", err=True)
         here, there = (read_side(path, encoder, progress=True) for path in (source, target))
         pairs[name] = pair_up(alone(here, there, quiet=bool(pairs)), there, other_classes=other_classes)

@@ -244,3 +244,9 @@ def test_a_page_that_cannot_be_made_is_told_before_the_work(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, error = run(*words)
     assert (code, "matplotlib" in error) == (2, True), error
+
+
+def test_an_encoder_that_is_not_the_indexs_is_told_before_any_embedding(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 4), index(make(tmp_path / "t", 4, seed=1), tmp_path / "t.index")
+    code, _, error = run("--source", source, "--target", target, "--encoder", "toy", "--encoder", "lite")
+    assert (code, "was built by encoder 'toy'" in error, "embedding" in error) == (2, True, False), error
