@@ -30,6 +30,7 @@ from fewshot.store import IMPORTED, Store
 from fewshot.writer import drop_unfinished
 
 BLOCK = 65536  # rows at a time
+UNIT = 1e-6  # a length this near to 1 is 1 but for rounding
 INSERT = """
 INSERT OR REPLACE INTO files (path, size, mtime_ns, label, digest, status, reason, row)
 WITH new(path, label, digest) AS (VALUES (?, ?, ?))
@@ -129,8 +130,10 @@ def import_into(
     store = Store.create(out, encoder=name, fingerprint=mark, dim=dim, dtype=dtype, unfinished=True)
     try:
         with store:
+            begin = 0
             for table in chain([first], tables):
-                _add(store, table, file)
+                _add(store, table, file, begin)
+                begin += len(table.paths)
             store.finish()
             refresh_index(store)
             count = sum(store.labels().values())  # a path that is there twice counts once, with its last embedding
@@ -157,14 +160,16 @@ def _numbers(table: Table, file: Path) -> NDArray[np.float32]:
         return x.astype(np.float32)
 
 
-def _add(store: Store, table: Table, file: Path) -> None:
+def _add(store: Store, table: Table, file: Path, begin: int) -> None:
     x = _numbers(table, file)
     if x.shape[1] != store.dim:
         raise DataError(f"{file}: embeddings of shape {list(x.shape)} do not fit {store.dim} dimensions")
     if not np.isfinite(x).all():
-        raise DataError(f"{file}: row {int(np.argmin(np.isfinite(x).all(1)))} holds NaN or infinity")
+        at = int(np.argmin(np.isfinite(x).all(1)))
+        raise DataError(f"{file}: row {begin + at} holds NaN or infinity, that of {table.paths[at]}")
     norms = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))  # whose squares float32 may not hold
-    x = (x / np.maximum(norms, 1e-12)[:, None]).astype(np.float32)
+    norms[(norms == 0) | (np.abs(norms - 1) < UNIT)] = 1  # what was exported comes back bit for bit
+    x = (x / norms[:, None]).astype(np.float32)
     digests = table.digests or [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in x]
     known = store.among(digests)
     fresh = {digest: at for at, digest in reversed(list(enumerate(digests))) if digest not in known}
@@ -210,7 +215,7 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
         opened = parquet.ParquetFile(file)
         noted = {key.decode(): value.decode() for key, value in (opened.schema_arrow.metadata or {}).items()}
         opened.schema_arrow.field("embedding"), opened.schema_arrow.field("path")
-    except (OSError, KeyError, arrow.ArrowException) as error:
+    except (OSError, KeyError, UnicodeError, arrow.ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
     return noted, _batches(opened, file)
 
@@ -218,7 +223,7 @@ def _read_parquet(file: Path) -> tuple[dict[str, str], Iterator[Table]]:
 def _batches(opened: Any, file: Path) -> Iterator[Table]:
     try:
         yield from (_table(batch, file) for batch in opened.iter_batches(BLOCK))
-    except (OSError, _arrow()[0].ArrowException) as error:
+    except (OSError, KeyError, UnicodeError, _arrow()[0].ArrowException) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}") from error
 
 
@@ -242,11 +247,15 @@ def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
     arrays = sorted((folder / "img_emb").glob("img_emb_*.npy"), key=_number)
     if not arrays:
         raise DataError(f"{folder} holds no img_emb/img_emb_*.npy; give a folder that clip-retrieval wrote")
+    numbers = {array.stem.rsplit("_", 1)[1] for array in arrays}
+    for notes in sorted((folder / "metadata").glob("metadata_*.parquet"), key=_number):
+        if (number := notes.stem.rsplit("_", 1)[1]) not in numbers:
+            raise DataError(f"{folder} lacks img_emb/img_emb_{number}.npy, whose pictures {notes} lists")
     _, parquet = _arrow()
     for array in arrays:
         notes = folder / "metadata" / f"metadata_{array.stem.rsplit('_', 1)[1]}.parquet"
         try:
-            embeddings = np.load(array, mmap_mode="r", allow_pickle=False)
+            embeddings = np.atleast_1d(np.load(array, mmap_mode="r", allow_pickle=False))
             paths = parquet.read_table(notes, columns=["image_path"]).column("image_path").to_pylist()
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"cannot read {array.name} and its {notes}: {' '.join(str(error).split())}") from error
@@ -254,7 +263,7 @@ def _read_clip_retrieval(folder: Path) -> Iterator[Table]:
             raise DataError(f"{array} holds {len(embeddings)} embeddings but {notes} {len(paths)} paths")
         for start in range(0, len(paths), BLOCK):
             part = paths[start : start + BLOCK]
-            yield Table(np.asarray(embeddings[start : start + BLOCK], np.float32), part, [None] * len(part))
+            yield Table(embeddings[start : start + BLOCK], part, [None] * len(part))
 
 
 def _number(file: Path) -> tuple[int, str]:

@@ -90,6 +90,10 @@ def test_clip_retrieval(tmp_path):
             f"/far/{n}-{i}.jpg" for n, part in enumerate(parts) for i in range(len(part))
         ]
         np.testing.assert_allclose(store.embeddings()[[e.row for e in entries]], want, atol=1e-5)
+    (folder / "img_emb" / "img_emb_0.npy").rename(folder / "away.npy")
+    with pytest.raises(DataError, match=r"lacks img_emb/img_emb_0\.npy, whose pictures .*metadata_0\.parquet lists"):
+        import_into(folder, tmp_path / "other")
+    (folder / "away.npy").rename(folder / "img_emb" / "img_emb_0.npy")
     parquet.write_table(arrow.table({"image_path": ["/only/one"]}), folder / "metadata" / "metadata_1.parquet")
     with pytest.raises(DataError, match=r"2 embeddings but .*metadata_1\.parquet 1 paths"):
         import_into(folder, tmp_path / "other")
@@ -154,6 +158,58 @@ def test_huge_numbers_and_paths_that_are_there_twice(tmp_path):
     with Store.open(tmp_path / "out") as store:
         rows = store.embeddings()
         np.testing.assert_allclose([rows[entry.row] for entry in store.entries()], [[0.6, 0.8], [0, 1]], atol=1e-6)
+
+
+def test_the_row_that_holds_nan_is_counted_from_the_start_of_the_file(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("fewshot.exchange.BLOCK", 2)
+    rows = [[1.0, 2.0]] * 3 + [[float("nan"), 1.0]]
+    parquet.write_table(arrow.table({"path": list("abcd"), "embedding": rows}), tmp_path / "in.parquet")
+    with pytest.raises(DataError, match="row 3 holds NaN or infinity, that of d"):
+        import_into(tmp_path / "in.parquet", tmp_path / "out")
+
+
+def test_a_parquet_file_that_is_no_utf8_or_has_a_column_twice(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    path, embedding = arrow.array(["/a", "/b"]), arrow.array([[1.0, 2.0], [3.0, 4.0]])
+    odd = arrow.Array.from_buffers(arrow.string(), 2, [None, *arrow.array([b"/a", b"\xff"]).buffers()[1:]])
+    twice = arrow.Table.from_arrays([path, embedding, path, path], names=["path", "embedding", "label", "label"])
+    noted = arrow.table({"path": path, "embedding": embedding}).replace_schema_metadata({"x": b"\xff"})
+    for table in (arrow.table({"path": odd, "embedding": embedding}), noted, twice):
+        parquet.write_table(table, tmp_path / "in.parquet")
+        with pytest.raises(DataError, match=r"cannot read .*in\.parquet"):
+            import_into(tmp_path / "in.parquet", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_of_clip_retrieval_that_are_no_embeddings(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install 'fewshot[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "clip" / "img_emb").mkdir(parents=True)
+    (tmp_path / "clip" / "metadata").mkdir()
+    parquet.write_table(arrow.table({"image_path": ["/a"]}), tmp_path / "clip" / "metadata" / "metadata_0.parquet")
+    for array in (np.float32(3), np.array([["a"]]), np.ones((1, 2), complex), np.zeros(1, [("a", "f4")])):
+        np.save(tmp_path / "clip" / "img_emb" / "img_emb_0.npy", array)
+        with pytest.raises(DataError, match=r"embeddings must be numbers \[n, D\], got"):
+            import_into(tmp_path / "clip", tmp_path / "out")
+    np.save(tmp_path / "clip" / "img_emb" / "img_emb_0.npy", np.full((1, 2), 1e300))
+    with pytest.raises(DataError, match="row 0 holds NaN or infinity, that of /a"):
+        import_into(tmp_path / "clip", tmp_path / "out")
+
+
+def test_rows_of_length_one_stay_as_they_are_bit_for_bit(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(100, 64)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[0] = rows[1] * np.float32(1e-20)  # not of length one
+    np.savez(tmp_path / "in.npz", embeddings=rows, paths=np.array([f"/{i:03}" for i in range(100)]))
+    import_into(tmp_path / "in.npz", tmp_path / "out")
+    with Store.open(tmp_path / "out") as store:
+        got = store.embeddings()[[entry.row for entry in store.entries()]]
+    np.testing.assert_array_equal(got[1:], rows[1:])
+    np.testing.assert_allclose(got[0], rows[1], rtol=1e-5)
 
 
 def test_labels_may_be_left_out(tmp_path):

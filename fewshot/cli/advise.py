@@ -25,7 +25,7 @@ OF_TEXTS = ("lite",)  # the one of these that takes texts
 @click.option("--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder to compare; repeatable.")
 @click.option("-s", "--strategy", "strategies", multiple=True, metavar="NAME", help="Strategy to try; repeatable.")
 @click.option("--rounds", default=4, show_default=True, type=click.IntRange(1), help="Times each item is held out.")
-@click.option("--seed", default=0, show_default=True, type=int, help="Seed of what is held out when.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of what is held out when.")
 @click.option("--other-classes", is_flag=True, help="The source's classes are meant to differ from the target's.")
 @MAP
 @click.option("--json", "json_file", type=given_path, metavar="FILE", help="Write everything measured as JSON.")
@@ -51,21 +51,29 @@ def advise(
     Compares encoders for the target without training, measures the gap between the domains, tries strategies with and
     without the source on held-out items of the target, and names the command to run.
     """
-    from fewshot.errors import unknown
+    from fewshot.errors import InvalidOption, unknown
     from fewshot.registry import registry
     from fewshot.report import check_output
     from fewshot.report_page import write_page
+    from fewshot.svg import check_matplotlib
     from fewshot.transfer.advice import advise as answer
     from fewshot.transfer.page import lines, render
     from fewshot.transfer.sides import holds_texts
+    from fewshot.transfer.trial import learns_from_source
     from fewshot.transfer.what import ranked, suitability
 
     for file in (json_file, html_file):
         if file is not None:
             check_output(file, overwrite=force)
+    if json_file is not None and html_file is not None and json_file.resolve() == html_file.resolve():
+        raise InvalidOption(f"--json and --html both name {json_file}; give each a file of its own")
+    if html_file is not None:
+        check_matplotlib()
     for name in strategies:
         if name not in registry().strategies:
             raise unknown("strategy", name, registry().strategies)
+    if strategies and not any(learns_from_source(name) for name in strategies):
+        raise InvalidOption(f"none of {', '.join(strategies)} learns from a source; name one that does, e.g. -s pooled")
     texts = holds_texts(source) or holds_texts(target)
     pairs = embedded_pairs(source, target, encoders, bridge, other_classes, device)
     scored: list[Suitability] = [suitability(name, pair) for name, pair in pairs.items()]
@@ -114,6 +122,7 @@ def embedded_pairs(
     from fewshot.database import is_store
     from fewshot.encoders import load_encoder
     from fewshot.errors import FingerprintMismatch, InvalidOption
+    from fewshot.store import Store
     from fewshot.transfer.sides import holds_texts, moved, pair_up, read_index_side, read_labels, read_side
     from fewshot.transfer.trial import check_size
 
@@ -136,7 +145,11 @@ def embedded_pairs(
     usual = OF_TEXTS if holds_texts(source) or holds_texts(target) else DEPTHS
     names = encoders or tuple(side.encoder for side in stores.values()) or usual
     pairs: dict[str, Pair] = {}
-    for name, encoder in {name: load_encoder(name, device) for name in names}.items():  # a wrong name is said first
+    loaded = {name: load_encoder(name, device) for name in names}  # a wrong name is said first
+    for path, encoder in ((path, encoder) for path in stores for encoder in loaded.values()):
+        with Store.open(path) as store:
+            store.check_encoder(encoder)
+    for name, encoder in loaded.items():
         click.echo(f"embedding with {name}", err=True)
         here, there = (read_side(path, encoder, progress=True) for path in (source, target))
         pairs[name] = pair_up(alone(here, there, quiet=bool(pairs)), there, other_classes=other_classes)

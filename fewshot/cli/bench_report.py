@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     "--dataset", "datasets", multiple=True, metavar="NAME[=PATH]", help="Where a data set is now; repeatable."
 )
 @click.option("--numbers-only", is_flag=True, help="Leave out what needs the data: pictures, the map, influence.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the task that is drawn.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="N", help="Seed of the task that is drawn."
+)
 @click.option("--cache", type=Path, metavar="DIR", help="Where embeddings are kept.  [default: ~/.cache/fewshot/bench]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to embed.")
 def report(

@@ -38,7 +38,7 @@ BOTH = (
     click.option("--rate", type=float, metavar="X", help="Largest learning rate.  [1e-4; --episodic: 2e-3]"),
     click.option("--decay", type=float, metavar="X", help="Weight decay.  [1e-4]"),
     click.option("--hold-out", type=float, metavar="SHARE", help="Share to validate on.  [0.2; --episodic: 0.15]"),
-    click.option("--seed", type=int, metavar="N", help="Seed of every draw.  [0]"),
+    click.option("--seed", type=click.IntRange(0), metavar="N", help="Seed of every draw.  [0]"),
 )
 
 

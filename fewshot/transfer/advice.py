@@ -12,7 +12,7 @@ from typing import Any
 
 from fewshot.database import is_store
 from fewshot.metrics.interval import Estimate
-from fewshot.transfer.trial import ALONE, STACK, Pair, Trial, candidates, try_out
+from fewshot.transfer.trial import ALONE, STACK, Pair, Trial, candidates, learns_from_source, try_out
 from fewshot.transfer.verdict import beyond, leaning, needed, negligible, surely, verdict
 from fewshot.transfer.what import Suitability, ranked
 from fewshot.transfer.when import Gap, Quadrant, measure_gap, quadrant
@@ -155,7 +155,8 @@ def advise(
     """
     trial = try_out(pair, candidates(pair, strategies), rounds=rounds, seed=seed)
     gap = measure_gap(pair.source, pair.target, pair.labels, pair.unlabeled)
-    plain = next((name for name in PLAIN if name in trial.log_p), trial.best())
+    taking = [name for name in trial.log_p if learns_from_source(name)]
+    plain = next((name for name in PLAIN if name in taking), trial.best(taking))
     rule = quadrant(gap, len(pair.labels), len(pair.classes), texts=texts)
     gains = {name: trial.gain(name) for name in trial.log_p if name != ALONE}
     chosen = choose(trial)

@@ -150,6 +150,12 @@ def candidates(pair: Pair, names: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(names) or tuple(n for n in (SAME if pair.shared > 1 else OTHER) if n in known)
 
 
+def learns_from_source(name: str) -> bool:
+    """Whether a strategy takes what the source holds."""
+    strategy = registry().strategy(name)
+    return "source" in strategy.needs | strategy.uses
+
+
 def try_out(pair: Pair, names: Sequence[str], *, rounds: int = 4, seed: int = 0) -> Trial:
     """Hold every item of the target out once a round, and score it by all strategies fitted to the others.
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -224,3 +225,28 @@ def test_what_both_sides_hold_is_left_out_of_the_source(tmp_path: Path) -> None:
         code, out, notes = run("--source", same, "--target", same, *(words if same == target else words[2:]))
         assert (code, out) == (2, "")
         assert "every item of the source is in the target too; give a source of other items" in notes
+
+
+def test_what_stands_for_the_source_learns_from_it(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 4), make(tmp_path / "t", 4, dark=0.7, seed=1)
+    words = ["--source", source, "--target", target, "--encoder", "toy", "--rounds", 1]
+    code, _, error = run(*words, "-s", "ridge", "-s", "prototypical")
+    assert (code, "none of ridge, prototypical learns from a source" in error) == (2, True), error
+    code, out, _ = run(*words, "-s", "prototypical", "-s", "ridge", "-s", "kmm")
+    assert (code, "(kmm against the target alone)" in out) == (0, True), out
+
+
+def test_a_page_that_cannot_be_made_is_told_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b").mkdir()
+    words = ["--source", tmp_path, "--target", tmp_path, "--html", tmp_path / "a"]
+    code, _, error = run(*words, "--json", tmp_path / "b" / ".." / "a", "--force")
+    assert (code, "give each a file of its own" in error) == (2, True), error
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, _, error = run(*words)
+    assert (code, "matplotlib" in error) == (2, True), error
+
+
+def test_an_encoder_that_is_not_the_indexs_is_told_before_any_embedding(tmp_path: Path) -> None:
+    source, target = make(tmp_path / "s", 4), index(make(tmp_path / "t", 4, seed=1), tmp_path / "t.index")
+    code, _, error = run("--source", source, "--target", target, "--encoder", "toy", "--encoder", "lite")
+    assert (code, "was built by encoder 'toy'" in error, "embedding" in error) == (2, True, False), error

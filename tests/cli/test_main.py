@@ -150,3 +150,16 @@ def test_a_full_disk_gets_one_line() -> None:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == "error: output: No space left on device; free some space, or choose another place\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("advise", "--source", "s", "--target", "t"),
+        ("bench", "report", "r.json", "--html", "r.html"),
+        ("finetune", "--data", "d", "--out", "w"),
+    ],
+)
+def test_a_seed_below_zero_is_no_traceback(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli, [*words, "--seed", "-1"])
+    assert (done.exit_code, "-1 is not in the range x>=0" in done.output) == (2, True), done.output
