@@ -29,7 +29,6 @@ from fewshot.task import Task, make_task
 Labelled = str | Path | Items | Inputs
 Classes = str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | ClassList
 SHOWN = 8  # class names in an error
-
 MISSING = "None", "nan", "NaT", "<NA>"  # how what pandas has in place of a value is printed
 
 
