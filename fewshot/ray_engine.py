@@ -7,28 +7,29 @@ same. Shards that a stopped run left behind are merged by the next, without the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewshot.build import INSERT, Counts
-from fewshot.errors import DataError, FingerprintMismatch, MissingInput
+from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.progress import Progress
+from fewshot.ray_worker import Worker
 from fewshot.store import Store
 
 if TYPE_CHECKING:
     from fewshot.encoders import Encoder
 
-PAGE = 100_000  # files handed to the cluster at a time
-SHARD = 256  # files a shard
+SHARD = 256  # files a shard, at most
+PAGE = 400  # shards handed to the cluster at a time
 SHARDS = "shards"  # folder in the store's
 # without those that shards of a stopped run have brought meanwhile
 NEXT_PAGE = """
@@ -37,100 +38,98 @@ SELECT number, path, size, mtime_ns FROM todo WHERE number > ? AND NOT EXISTS (
     AND files.digest != '' AND files.size = todo.size AND files.mtime_ns = todo.mtime_ns)
 ORDER BY number LIMIT ?
 """
-FOUND = "SELECT label FROM seen WHERE path = ? AND size = ? AND mtime_ns = ?"
+# that is still there as it was embedded, and was not merged before
+FOUND = """
+SELECT label FROM seen WHERE path = ? AND size = ? AND mtime_ns = ? AND NOT EXISTS (
+    SELECT 1 FROM files WHERE files.path = seen.path
+    AND files.digest != '' AND files.size = seen.size AND files.mtime_ns = seen.mtime_ns)
+"""
+FAILED = "the Ray cluster could not do the work"
 FIRST_ANSWER = 10.0  # seconds to wait for a cluster; Ray itself waits for minutes
 
 
 class RayEngine:
-    """Embeds what an update has to do, as a `fewshot.build.Engine`, on the cluster at `address` or a new local one."""
+    """Embeds what an update has to do, as a `fewshot.build.Engine`, on the cluster at `address` or a new local one.
+
+    Raises
+    ------
+    InvalidOption
+        for another device than auto, cpu or cuda: which GPU a worker has, Ray decides.
+    """
 
     def __init__(self, address: str | None = None, *, device: str = "auto", workers: int | None = None) -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise InvalidOption(f"a Ray cluster cannot use device {device!r}; use auto, cpu or cuda")
         self.address = address
         self.device = device
         self.workers = workers
 
-    def __call__(self, store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
-        """Embed the files listed in the table `todo`, committing each shard.
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Be connected to the cluster, unless this process is already; what Ray has to say goes to stderr.
 
         Raises
         ------
         MissingInput
             when Ray is not installed.
         DataError
-            when no cluster answers at the address, or it cannot do the work.
+            when no cluster answers at the address, or it lacks the GPUs that were asked for.
+        """
+        check(self.address)
+        import ray
+
+        ours = not ray.is_initialized()
+        with redirect_stdout(sys.stderr):
+            try:
+                _connect(ray, self.address)
+                if self.device == "cuda" and not ray.cluster_resources().get("GPU"):
+                    raise DataError("the Ray cluster has no GPU; use --device cpu or auto")
+                yield ray
+            finally:
+                if ours:
+                    ray.shutdown()
+
+    def __call__(self, store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None) -> None:
+        """Embed the files listed in the table `todo`, committing each shard.
+
+        Raises
+        ------
+        MissingInput, DataError
+            as `connected` does, and the latter when the cluster cannot do the work.
         """
         folder = (store.path / SHARDS).absolute()
         folder.mkdir(exist_ok=True)
-        for file in sorted(folder.glob("*.npz")):
-            _merge(store, file, counts)
-        ray = _connect(self.address)
-        gpus = ray.cluster_resources().get("GPU", 0) if self.device in ("auto", "cuda") else 0
-        workers = self.workers or max(int(gpus or ray.cluster_resources().get("CPU", 1)), 1)
-        made = {"name": encoder.name, "fingerprint": encoder.fingerprint, "folder": str(folder), "batch": batch}
-        made["device"] = "cuda" if gpus else "cpu"
-        with Progress(total, f"{workers} Ray workers", show=total is not None) as meter:
-            for files in _pages(store):
-                blocks = max(len(files) // SHARD, 1)
-                data = ray.data.from_items(files, override_num_blocks=blocks)
-                shards = data.map_batches(
-                    Worker,
-                    fn_constructor_kwargs=made,
-                    batch_size=SHARD,
-                    concurrency=min(workers, blocks),
-                    num_gpus=1 if gpus else 0,
-                )
-                for row in _rows(shards):
-                    meter.advance(*_merge(store, folder / row["shard"], counts))
+        merged = sum(sum(_merge(store, file, counts)) for file in sorted(folder.glob("*.npz")))
+        with self.connected() as ray:
+            self._embed(ray, store, encoder, counts, batch, None if total is None else total - merged)
         for left in folder.iterdir():  # by workers that were lost while they wrote
             left.unlink(missing_ok=True)
 
-
-class Worker:
-    """Lives on a machine of the cluster with an encoder of its own, and turns files into shards."""
-
-    def __init__(self, name: str, fingerprint: str, folder: str, batch: int | None, device: str) -> None:
-        from fewshot.encoders import load_encoder
-
-        self.encoder = load_encoder(name, device)
-        if self.encoder.fingerprint != fingerprint:
-            here = f"{name} is {self.encoder.fingerprint} on {os.uname().nodename}"
-            raise FingerprintMismatch(f"{here}, but {fingerprint} where the build was started; use the same versions")
-        self.folder = Path(folder)
-        self.batch = batch
-
-    def __call__(self, files: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.str_]]:
-        """Embed files and return the name of the one shard that holds them.
-
-        {"path": [n], "size": [n], "mtime_ns": [n]} -> {"shard": [1]}
-        """
-        found = [*zip(*(files[key].tolist() for key in ("path", "size", "mtime_ns")), strict=True)]
-        name = hashlib.blake2b(json.dumps(found).encode(), digest_size=16).hexdigest() + ".npz"
-        if not (self.folder / name).is_file():
-            _write(self.folder / name, self.encoder, found, self.batch)
-        return {"shard": np.array([name])}
-
-
-def _write(target: Path, encoder: Encoder, files: list[tuple[str, int, int]], batch: int | None) -> None:
-    from fewshot.arrays import to_numpy
-    from fewshot.embedding import stream
-
-    vectors, digests, listed = [np.zeros((0, encoder.dim), np.float32)], [], []
-    known: set[str] = set()
-    paths = [path for path, *_ in files]
-    for part in stream(encoder, paths, batch=batch, known=known.intersection, total=len(paths)):
-        vectors.append(to_numpy(part.embeddings))
-        digests += part.digests
-        known.update(part.digests)
-        listed += [(*files[at], digest, "") for at, digest in zip(part.kept, part.digests, strict=True)]
-        listed += [(*files[at], digest, "") for at, digest in part.known]
-        listed += [(*files[skip.position], skip.digest, skip.reason) for skip in part.skipped]
-    temporary = target.with_suffix(f".{os.uname().nodename}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        about = json.dumps({"fingerprint": encoder.fingerprint, "digests": digests, "files": listed})
-        np.savez(file, vectors=np.concatenate(vectors), about=about)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
+    def _embed(
+        self, ray: Any, store: Store, encoder: Encoder, counts: Counts, batch: int | None, total: int | None
+    ) -> None:
+        folder = (store.path / SHARDS).absolute()
+        gpus = 0 if self.device == "cpu" else ray.cluster_resources().get("GPU", 0)
+        workers = self.workers or max(int(gpus or ray.cluster_resources().get("CPU", 1)), 1)
+        if total is not None:
+            workers = min(workers, max(-(-total // SHARD), 1))  # that there is work for
+        made = {"name": encoder.name, "fingerprint": encoder.fingerprint, "folder": str(folder), "batch": batch}
+        made |= {"device": "cuda" if gpus else "cpu", "home": os.getcwd()}
+        with Progress(total, f"{workers} Ray workers", show=total is not None) as meter:
+            for page in _pages(store):
+                shards = ray.data.from_items(page, override_num_blocks=len(page)).map_batches(
+                    Worker,
+                    fn_constructor_kwargs=made,
+                    batch_size=1,
+                    concurrency=min(workers, len(page)),
+                    num_gpus=1 if gpus else 0,
+                )
+                for name in _names(shards):
+                    done = _merge(store, folder / name, counts)
+                    if not any(done):
+                        what = f"a Ray worker has written {name}, which is damaged or not in {folder} here"
+                        raise DataError(f"{what}; that folder must be the same for all machines of the cluster")
+                    meter.advance(*done)
 
 
 def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
@@ -168,26 +167,25 @@ def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
     return len(fresh), skipped, known
 
 
-def _pages(store: Store) -> Iterator[list[dict[str, str | int]]]:
-    """Yield the files to do, so many at a time that a list of them is no burden."""
+def _pages(store: Store) -> Iterator[list[dict[str, str]]]:
+    """Yield the files to do, those of a shard together, so many at a time that a list of them is no burden."""
     last = 0
-    while page := store.database.execute(NEXT_PAGE, (last, PAGE)).fetchall():
-        last = page[-1][0]
-        yield [{"path": path, "size": size, "mtime_ns": mtime_ns} for _, path, size, mtime_ns in page]
+    while files := store.database.execute(NEXT_PAGE, (last, PAGE * SHARD)).fetchall():
+        last = files[-1][0]
+        yield [
+            {"files": json.dumps([row[1:] for row in part])}
+            for part in (files[at : at + SHARD] for at in range(0, len(files), SHARD))
+        ]
 
 
-def _connect(address: str | None) -> Any:
-    check(address)
-    import ray
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+def _connect(ray: Any, address: str | None) -> None:
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if not ray.is_initialized():
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _nobody(address, error) from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    return ray
 
 
 def check(address: str | None) -> None:
@@ -217,11 +215,16 @@ def _nobody(address: str | None, error: Exception) -> DataError:
     return DataError(f"no Ray cluster answers at {address or 'this machine'}: {what}"[:300])
 
 
-def _rows(shards: Any) -> Iterator[dict[str, str]]:
+def _names(shards: Any) -> Iterator[str]:
     from ray.exceptions import RayError
 
     try:
-        yield from shards.iter_rows()
+        for row in shards.iter_rows():
+            if row["failure"]:
+                raise DataError(f"{FAILED}, {row['failure']}; what was merged is kept")
+            yield row["shard"]
     except RayError as error:
-        what = " ".join(str(error).split())
-        raise DataError(f"the Ray cluster could not do the work: {what}; what was merged is kept"[:400]) from error
+        lines = str(error).split("\n")
+        if any(line.startswith("  File ") for line in lines):  # a traceback, which ends in what it is about
+            lines = [line for line in lines if line.strip()][-1:]
+        raise DataError(f"{FAILED}: {' '.join(' '.join(lines).split())[:300]}; what was merged is kept") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,17 +79,19 @@ def build(
     A picture's label is the folder directly beneath DIR that it lies in. Unchanged files are not embedded again, files
     that are gone are dropped, and an interrupted build goes on where it stopped when the same command is run again.
     """
-    from fewshot.build import build_index
+    from fewshot.build import build_index, check_sources
     from fewshot.database import is_store
     from fewshot.store import Store
 
     if address and engine != "ray":
         raise click.UsageError("--address is for --engine ray")
+    if address is not None and not address.strip():  # as from "$UNSET"
+        raise InvalidOption("--address is empty; name one, or leave it out to start a cluster on this machine")
     cluster = None
     if engine == "ray":
         from fewshot.ray_engine import RayEngine, check
 
-        check(address)  # before an index is begun
+        check(address)
         cluster = RayEngine(address, device=device)
         device = "cpu"  # this process only hands out the work
     check_device(device)
@@ -97,7 +99,10 @@ def build(
         wanted = set_kind(store, kind, recall, memory)
         if store is not None and dtype not in (None, store.dtype):
             raise click.UsageError(f"{out} keeps {store.dtype}; to change that, export it and import it with --dtype")
-    with _kept_on_interrupt(out):
+    with _kept_on_interrupt(out), ExitStack() as stack:
+        if cluster is not None and not is_store(Path(out)):  # before an index is begun
+            check_sources(folders)
+            stack.enter_context(cluster.connected())
         counts = build_index(
             folders,
             out,
