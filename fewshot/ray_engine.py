@@ -7,23 +7,22 @@ same. Shards that a stopped run left behind are merged by the next, without the 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import chdir, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fewshot.build import INSERT, Counts
-from fewshot.errors import DataError, FewshotError, FingerprintMismatch, InvalidOption, MissingInput
+from fewshot.errors import DataError, InvalidOption, MissingInput
 from fewshot.progress import Progress
+from fewshot.ray_worker import Worker
 from fewshot.store import Store
 
 if TYPE_CHECKING:
@@ -131,77 +130,6 @@ class RayEngine:
                         what = f"a Ray worker has written {name}, which is damaged or not in {folder} here"
                         raise DataError(f"{what}; that folder must be the same for all machines of the cluster")
                     meter.advance(*done)
-
-
-class Worker:
-    """Lives on a machine of the cluster with an encoder of its own, and turns files into shards.
-
-    `home` is the folder where the build was started, from which a relative path in the encoder's name leads on. What
-    goes wrong is told, not raised: Ray would bury it in its own words, or try again for ever.
-    """
-
-    def __init__(
-        self, name: str, fingerprint: str, folder: str, batch: int | None, device: str, home: str | None = None
-    ) -> None:
-        from fewshot.encoders import load_encoder
-
-        self.folder = Path(folder)
-        self.batch = batch
-        self.failure = ""
-        try:
-            with chdir(home) if home and os.path.isdir(home) else nullcontext():
-                self.encoder = load_encoder(name, device)
-            if self.encoder.fingerprint != fingerprint:
-                there = f"and {fingerprint} where the build was started; use the same versions"
-                raise FingerprintMismatch(f"{name} is {self.encoder.fingerprint} here, {there}")
-        except FewshotError as error:
-            self.failure = str(error)
-
-    def __call__(self, wanted: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.str_]]:
-        """Embed files, JSON of [path, size, mtime_ns] each, and return the name of their shard, or what is wrong.
-
-        {"files": [1]} -> {"shard": [1], "failure": [1]}
-        """
-        (files,) = map(str, wanted["files"])
-        found = [(path, size, mtime_ns) for path, size, mtime_ns in json.loads(files)]
-        name = hashlib.blake2b(files.encode(), digest_size=16).hexdigest() + ".npz"
-        failure = self.failure or self._embed(self.folder / name, found)
-        return {"shard": np.array([name]), "failure": np.array([failure and f"on {os.uname().nodename}: {failure}"])}
-
-    def _embed(self, target: Path, files: list[tuple[str, int, int]]) -> str:
-        """Write a shard unless it is there, and return what prevents it."""
-        if target.is_file():
-            return ""
-        if not any(os.path.exists(path) for path, *_ in files):  # one at fault is skipped, a folder is not
-            return f"{files[0][0]} is not there, nor is any other of {len(files)}; every machine must have the pictures"
-        try:
-            _write(target, self.encoder, files, self.batch)
-        except (FewshotError, OSError) as error:
-            return str(error)
-        return ""
-
-
-def _write(target: Path, encoder: Encoder, files: list[tuple[str, int, int]], batch: int | None) -> None:
-    from fewshot.arrays import to_numpy
-    from fewshot.embedding import stream
-
-    vectors, digests, listed = [np.zeros((0, encoder.dim), np.float32)], [], []
-    known: set[str] = set()
-    paths = [path for path, *_ in files]
-    for part in stream(encoder, paths, batch=batch, known=known.intersection, total=len(paths)):
-        vectors.append(to_numpy(part.embeddings))
-        digests += part.digests
-        known.update(part.digests)
-        listed += [(*files[at], digest, "") for at, digest in zip(part.kept, part.digests, strict=True)]
-        listed += [(*files[at], digest, "") for at, digest in part.known]
-        listed += [(*files[skip.position], skip.digest, skip.reason) for skip in part.skipped]
-    temporary = target.with_suffix(f".{os.uname().nodename}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        about = json.dumps({"fingerprint": encoder.fingerprint, "digests": digests, "files": listed})
-        np.savez(file, vectors=np.concatenate(vectors), about=about)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
 
 
 def _merge(store: Store, file: Path, counts: Counts) -> tuple[int, int, int]:
