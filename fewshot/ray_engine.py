@@ -182,7 +182,7 @@ def _connect(ray: Any, address: str | None) -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     if not ray.is_initialized():
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise _nobody(address, error) from error
     ray.data.DataContext.get_current().enable_progress_bars = False

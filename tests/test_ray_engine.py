@@ -303,6 +303,13 @@ def test_shards_that_do_not_arrive(cluster, photos, tmp_path, monkeypatch):
     check(out)
 
 
+@pytest.mark.slow
+def test_without_an_address_a_cluster_of_its_own_is_started(cluster, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    with RayEngine().connected() as ray:
+        assert ray.get_runtime_context().gcs_address != cluster.address
+
+
 @pytest.mark.parametrize("device", ["cuda:1", "gpu"])
 def test_another_device(device):
     with pytest.raises(InvalidOption, match="use auto, cpu or cuda"):
