@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,7 +98,7 @@ def build(
         wanted = set_kind(store, kind, recall, memory)
         if store is not None and dtype not in (None, store.dtype):
             raise click.UsageError(f"{out} keeps {store.dtype}; to change that, export it and import it with --dtype")
-    with _kept_on_interrupt(out), ExitStack() as stack:
+    with upkeep.kept_on_interrupt(out), ExitStack() as stack:
         if cluster is not None and not is_store(Path(out)):  # before an index is begun
             check_sources(folders)
             stack.enter_context(cluster.connected())
@@ -132,7 +131,7 @@ def add(index: str, paths: tuple[str, ...], label: str | None, device: str, batc
     if label is not None and not label.strip():  # as from "$UNSET"
         raise InvalidOption("--label is empty; name one, or leave it out to take the pictures' class folders")
     check_device(device)
-    with _kept_on_interrupt(index), Store.open(index, write=True) as store:
+    with upkeep.kept_on_interrupt(index), Store.open(index, write=True) as store:
         counts = update(store, paths, label=label, device=device, batch=batch, progress=True)
     _tell(index, counts, as_json)
 
@@ -228,15 +227,3 @@ def _tell(index: str, counts: Counts, as_json: bool) -> None:
     click.echo(f"{index}: {counts}")
     if counts.skipped:
         click.echo(f"why files were skipped: fewshot index info {index}", err=True)
-
-
-@contextmanager
-def _kept_on_interrupt(index: str) -> Iterator[None]:
-    from fewshot.database import is_store
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = f"what was embedded is kept in {index}: run the same command to go on"
-        click.echo(f"\ninterrupted; {kept if is_store(Path(index)) else 'nothing was embedded yet'}", err=True)
-        click.get_current_context().exit(130)

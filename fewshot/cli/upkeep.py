@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,10 +124,28 @@ def watch(folders: tuple[str, ...], out: str, encoder: str | None, device: str, 
     def tell(what: Counts | str) -> None:
         click.echo(f"{out}: {what}", err=isinstance(what, str))
 
+    def rest(seconds: float) -> None:
+        try:
+            time.sleep(seconds)
+        except KeyboardInterrupt:
+            click.echo(f"stopped; {out} is as of the last look", err=True)
+            click.get_current_context().exit()
+
+    with kept_on_interrupt(out):
+        follow(folders, out, encoder=encoder, device=device, interval=interval, tell=tell, sleep=rest)
+
+
+@contextmanager
+def kept_on_interrupt(index: str) -> Iterator[None]:
+    """Say at Ctrl-C what is left of a build, with the exit code that a shell gives it."""
+    from fewshot.database import is_store
+
     try:
-        follow(folders, out, encoder=encoder, device=device, interval=interval, tell=tell)
+        yield
     except KeyboardInterrupt:
-        click.echo(f"stopped; {out} is as of the last look", err=True)
+        kept = f"what was embedded is kept in {index}: run the same command to go on"
+        click.echo(f"\ninterrupted; {kept if is_store(Path(index)) else 'nothing was embedded yet'}", err=True)
+        click.get_current_context().exit(130)
 
 
 COMMANDS = (verify, repair, compact, export, import_, watch)

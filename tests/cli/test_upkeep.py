@@ -49,3 +49,23 @@ def test_json_has_the_figures_of_the_plain_lines(index, tmp_path):
     array = next(index.glob("embeddings*"))
     array.write_bytes(array.read_bytes()[:-1])
     assert told("repair", index)["done"][0].startswith("rows 0 to 1 were damaged and forgotten")
+
+
+def test_a_watch_says_how_it_was_stopped(index, tmp_path, monkeypatch):
+    """At rest the index is as it should be, amid an update it is not, and before the first one it is not there."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "other"
+    for target, code, told in (
+        ("fewshot.watch.build_index", 130, "nothing was embedded yet"),
+        ("time.sleep", 0, f"stopped; {out} is as of the last look"),
+        ("fewshot.watch.update", 130, f"what was embedded is kept in {out}"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, interrupt)
+            result = CliRunner().invoke(
+                cli, ["index", "watch", str(tmp_path / "photos"), "--out", str(out), "--encoder", "toy"]
+            )
+        assert (result.exit_code, told in result.stderr) == (code, True)
