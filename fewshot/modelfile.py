@@ -38,9 +38,9 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         os.close(handle)
-        os.chmod(name, 0o666 & ~_umask())
         try:
             yield Path(name)
+            os.chmod(name, 0o666 & ~_umask())  # only now: safetensors makes the file anew, for its owner alone
             os.replace(name, path)
         finally:
             with contextlib.suppress(FileNotFoundError):

@@ -1,5 +1,6 @@
 """Model files: whole or refused, never half, never overwritten unasked."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert meta == {"classes": ["ä", "b"]}
     assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_others_may_read_a_model_as_far_as_the_umask_lets_them(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_model(tmp_path / "m", TENSORS, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640
 
 
 def test_existing_file_stays(tmp_path: Path) -> None:
