@@ -47,7 +47,7 @@ def render_sheet(headline: str, sections: Sequence[Section]) -> str:
 
 
 def write_sheet(file: str | Path, title: str, sections: Sequence[Section]) -> Path:
-    """Write the page to `file`, in place of an earlier sheet if there is one, and return its path.
+    """Write the page to `file`, in place of an earlier sheet if there is one, whole or not at all; return its path.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def write_sheet(file: str | Path, title: str, sections: Sequence[Section]) -> Pa
     OutputError
         when it cannot be written.
     """
+    from fewshot.modelfile import replacing
+
     target = Path(file)
     check_replaceable(target)
-    try:
-        target.write_text(render_sheet(title, sections), encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}; give --html another file") from error
+    with replacing(target, overwrite=True) as part:
+        part.write_text(render_sheet(title, sections), encoding="utf-8", errors="replace")
     return target
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import resource
 import shutil
 from pathlib import Path
 
@@ -133,6 +134,19 @@ def test_a_sheet_holds_its_pictures_and_escapes_everything(photos, tmp_path):
     assert "https://" not in page
     write_sheet(target, "newer", sections)  # a sheet may take the place of a sheet
     assert "newer" in target.read_text(encoding="utf-8")
+
+
+def test_an_earlier_sheet_outlives_a_full_disk(tmp_path):
+    target = write_sheet(tmp_path / "sheet.html", "earlier", [])
+    earlier = target.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(earlier), limit[1]))  # no file may grow beyond it
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*sheet\.html"):
+            write_sheet(target, "newer" * len(earlier), [])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(target, earlier)]
 
 
 def test_a_sheet_destroys_nothing_else(tmp_path):
